@@ -1,0 +1,73 @@
+"""What an attack is, and what it may ask of its target."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import ClassVar, NamedTuple, Protocol
+
+from torch import Tensor
+
+from robustcode.registry import Registry
+from robustcode.seeds import Streams
+from robustcode.threat import Norm, ThreatModel
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""(logits (batch, classes), y (batch,)) -> loss per sample, shape (batch,), to be raised."""
+
+
+class Ascent(NamedTuple):
+    """One forward and one backward pass: where a sample stands, and which way is up."""
+
+    logits: Tensor  # (batch, classes), detached
+    gradient: Tensor  # of each sample's own loss, shape of x
+
+
+class Target(Protocol):
+    """A defended model as the adversary sees it: any number of draws, each with its gradient.
+
+    ``streams`` names one draw of the defence's randomness for each row of ``x``: equal streams
+    give the same realisation, so an attack may hold a draw fixed or ask for a fresh one.
+    """
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether two draws can differ."""
+        ...
+
+    @property
+    def undefended(self) -> Target:
+        """The plain model inside the defence, as a target of its own."""
+        ...
+
+    def logits(self, x: Tensor, streams: Streams) -> Tensor:
+        """Scores of shape (batch, classes) from one draw, without a graph."""
+        ...
+
+    def ascent(self, x: Tensor, y: Tensor, loss: Loss, streams: Streams) -> Ascent:
+        """Scores from one draw and the gradient of each sample's loss with respect to it."""
+        ...
+
+
+class Attack(ABC):
+    """Looks for allowed inputs that the target gets wrong.
+
+    An attack only proposes. Whether a proposal is allowed is checked by the engine, and
+    whether it succeeds is judged by the defence on draws the attack never sees.
+    """
+
+    norms: ClassVar[frozenset[Norm]] = frozenset(Norm)
+    needs_gradient: ClassVar[bool] = True
+
+    @abstractmethod
+    def perturb(
+        self, target: Target, x: Tensor, y: Tensor, threat: ThreatModel, streams: Streams
+    ) -> Tensor:
+        """Proposals of shape (batch, ...), one per input.
+
+        Promises: every proposal is allowed by ``threat``; ``x`` and ``y`` are unchanged; what a
+        sample gets depends on its own stream and not on the batch it is in.
+        """
+
+
+ATTACKS: Registry[type[Attack]] = Registry("attack", "robustcode.attacks", Attack)

@@ -1,0 +1,1 @@
+"""How robust is a trained image classifier, really?"""

@@ -1,0 +1,168 @@
+"""A component as a person names it, ``NAME:key=value,..``, and the object it stands for."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from fractions import Fraction
+from typing import Any, TypeVar
+
+from robustcode.errors import ConfigError
+from robustcode.registry import Registry, suggestion
+
+Scalar = bool | int | float | str
+C = TypeVar("C")
+
+
+@dataclass(frozen=True)
+class Component:
+    """A registered name and the settings that differ from its defaults.
+
+    >>> str(Component.parse("pgd:steps=40,loss=margin"))
+    'pgd:steps=40,loss=margin'
+    """
+
+    name: str
+    settings: Mapping[str, Scalar] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, text: str) -> Component:
+        """Read ``NAME`` or ``NAME:key=value,..``; values stay text until their type is known."""
+        name, _, rest = text.partition(":")
+        settings: dict[str, Scalar] = {}
+        for pair in filter(None, rest.split(",")):
+            key, equals, value = pair.partition("=")
+            if not equals:
+                raise ConfigError(f"{text!r}: {pair!r} is not key=value")
+            if key.strip() in settings:
+                raise ConfigError(f"{text!r} sets {key.strip()!r} twice")
+            settings[key.strip()] = value.strip()
+        if not name.strip():
+            raise ConfigError(f"{text!r} names no component; write NAME or NAME:key=value,..")
+        return cls(name.strip(), settings)
+
+    def __str__(self) -> str:
+        pairs = ",".join(f"{key}={value}" for key, value in self.settings.items())
+        return f"{self.name}:{pairs}" if pairs else self.name
+
+    def build(self, registry: Registry[Any], path: str, **given: Any) -> Any:
+        """The object this names, each setting converted to the type its field declares.
+
+        ``given`` are values that come from the run and not from the text (a model, a pool of
+        batch mates); those the class has no field for are left out. ``path`` says in an error
+        where the settings were written, e.g. ``attacks[1]``.
+        """
+        cls = registry.get(self.name)
+        return construct(cls, self.settings, f"{path} ({registry.kind} {self.name!r})", **given)
+
+
+def construct(cls: type[C], settings: Mapping[str, Any], path: str, **given: Any) -> C:
+    """A dataclass from text or TOML values; ConfigError names the path of what is wrong."""
+    if not dataclasses.is_dataclass(cls):
+        if settings:
+            raise ConfigError(f"{path} takes no settings; got {', '.join(settings)}")
+        return cls(**given)
+    fields = {f.name for f in dataclasses.fields(cls) if f.init}
+    known = fields - set(given)
+    hints = typing.get_type_hints(cls)
+    values = {key: value for key, value in given.items() if key in fields}
+    for key, value in settings.items():
+        if key not in known:
+            raise ConfigError(
+                f"{path}: unknown key {key!r}.{suggestion(key, known)} "
+                f"Known: {', '.join(sorted(known)) or 'none'}."
+            )
+        values[key] = convert(value, hints[key], f"{path}.{key}")
+    try:
+        return typing.cast("C", cls(**values))
+    except ConfigError as wrong:
+        raise type(wrong)(f"{path}: {wrong}") from wrong
+
+
+def settings_of(component: object) -> dict[str, Scalar]:
+    """Every plain setting of a component, defaults included, for records and reports."""
+    if not dataclasses.is_dataclass(component):
+        return {}
+    pairs = ((f.name, getattr(component, f.name)) for f in dataclasses.fields(component))
+    return {
+        key: value.value if isinstance(value, Enum) else value
+        for key, value in pairs
+        if isinstance(value, bool | int | float | str | Enum)
+    }
+
+
+def convert(value: Any, kind: Any, path: str) -> Any:
+    """``value`` as ``kind``: text is read, numbers are checked, a fraction such as 8/255 divided."""
+    origin = typing.get_origin(kind)
+    if origin in (typing.Union, types.UnionType):
+        options = [option for option in typing.get_args(kind) if option is not type(None)]
+        if value is None or (isinstance(value, str) and value.lower() in ("none", "")):
+            return None
+        return convert(value, options[0], path)
+    if origin is tuple:
+        parts = value.split("+") if isinstance(value, str) else list(value)
+        return tuple(convert(part, typing.get_args(kind)[0], path) for part in parts)
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return _member(value, kind, path)
+    if kind is bool:
+        return _truth(value, path)
+    if kind is int:
+        return _integer(value, path)
+    if kind is float:
+        return number(value, path)
+    if kind is str:
+        return str(value)
+    raise ConfigError(f"{path} = {value!r} cannot be set from text; its type is {kind}")
+
+
+def number(value: Any, path: str) -> float:
+    """A float from a number or from text such as ``0.5`` or ``8/255``.
+
+    >>> number("8/255", "eps") == 8 / 255
+    True
+    """
+    try:
+        if isinstance(value, bool):
+            raise ValueError
+        if isinstance(value, int | float):
+            return float(value)
+        numerator, slash, denominator = str(value).partition("/")
+        if slash:
+            # A decimal numerator (125.3/255) is legal; Fraction keeps the division exact.
+            return float(Fraction(numerator.strip()) / Fraction(denominator.strip()))
+        return float(numerator)
+    except (ValueError, ZeroDivisionError):
+        raise ConfigError(
+            f"{path} = {value!r} is not a number; write it as 0.03 or 8/255"
+        ) from None
+
+
+def _integer(value: Any, path: str) -> int:
+    try:
+        if isinstance(value, bool) or (isinstance(value, float) and value != int(value)):
+            raise ValueError
+        return int(value)
+    except (TypeError, ValueError):
+        raise ConfigError(f"{path} = {value!r} is not a whole number") from None
+
+
+def _truth(value: Any, path: str) -> bool:
+    words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    if str(value).lower() not in words:
+        raise ConfigError(f"{path} = {value!r} is neither true nor false")
+    return words[str(value).lower()]
+
+
+def _member(value: Any, kind: type[Enum], path: str) -> Enum:
+    try:
+        return kind(value)
+    except ValueError:
+        known = [str(member.value) for member in kind]
+        raise ConfigError(
+            f"{path} = {value!r} is unknown.{suggestion(str(value), known)} "
+            f"Known: {', '.join(known)}."
+        ) from None
