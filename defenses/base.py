@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from robustcode.errors import ConfigError
 from robustcode.registry import Registry
 from robustcode.seeds import Streams
 
@@ -28,6 +29,7 @@ class Defense(ABC):
         stochastic: two draws can differ.
         batch_coupled: a prediction depends on other inputs in its batch.
         differentiable: ``logits`` has a useful gradient; if not, ``surrogate`` has one.
+        votes: draws that one deployed decision is made of; a field where it can be set.
     """
 
     stochastic: ClassVar[bool] = False
@@ -35,6 +37,11 @@ class Defense(ABC):
     differentiable: ClassVar[bool] = True
 
     model: nn.Module
+    votes: int = 1
+
+    def __post_init__(self) -> None:
+        if self.votes < 1:
+            raise ConfigError(f"votes = {self.votes}: a decision is made of 1 draw or more")
 
     @abstractmethod
     def logits(self, x: Tensor, streams: Streams) -> Tensor:
@@ -46,11 +53,6 @@ class Defense(ABC):
     def surrogate(self, x: Tensor, streams: Streams) -> Tensor:
         """The same scores with a gradient an attack can follow (BPDA)."""
         return self.logits(x, streams)
-
-    @property
-    def votes(self) -> int:
-        """Draws that one deployed decision is made of."""
-        return 1
 
     @property
     def passes(self) -> int:

@@ -1,1 +1,5 @@
-"""Reports, made from run folders alone."""
+"""Reports, made from run folders alone: nothing here imports torch or sees a model."""
+
+from robustcode.reports.render import report
+
+__all__ = ["report"]

@@ -182,7 +182,7 @@ def _project_linf(threat: ThreatModel, x_adv: Tensor, x: Tensor) -> Tensor:
 
 
 def _project_l2(threat: ThreatModel, x_adv: Tensor, x: Tensor) -> Tensor:
-    """x + clip(t v) with the largest t <= 1 that stays in the ball, v = x_adv - x.
+    """The point x + clip(t v) with the largest t <= 1 that stays in the ball, v = x_adv - x.
 
     |clip(t v)|^2 = t^2 (sum of v^2 over the free coordinates) + (sum of room^2 over those
     that met the box). Solving for t on the current split and adding the coordinates that then
@@ -206,7 +206,7 @@ def _project_l2(threat: ThreatModel, x_adv: Tensor, x: Tensor) -> Tensor:
 
 
 def _project_l1(threat: ThreatModel, x_adv: Tensor, x: Tensor) -> Tensor:
-    """x + sign(v) min(max(|v| - t, 0), room) with the smallest t >= 0 that stays in the ball.
+    """The point x + sign(v) min(max(|v| - t, 0), room) with the smallest t >= 0 that stays in the ball.
 
     The size as a function of t falls along straight pieces whose kinks are at |v| - room and
     |v|; the kinks are sorted, the piece that holds eps is found and solved exactly.

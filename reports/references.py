@@ -1,0 +1,75 @@
+"""Where the methods that a run used were published."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+EOT = (
+    "Expectation over transformation: Athalye, Engstrom, Ilyas and Kwok 2018, Synthesizing robust "
+    "adversarial examples, arXiv:1707.07397."
+)
+BPDA = (
+    "Surrogate gradient (BPDA): Athalye, Carlini and Wagner 2018, Obfuscated gradients give a "
+    "false sense of security, arXiv:1802.00420."
+)
+_AUTOATTACK = (
+    "Croce and Hein 2020, Reliable evaluation of adversarial robustness with an ensemble of "
+    "diverse parameter-free attacks, arXiv:2003.01690."
+)
+_FAB = (
+    "Croce and Hein 2020, Minimally distorted adversarial examples with a fast adaptive boundary "
+    "attack, arXiv:1907.02044."
+)
+
+REFERENCES = {
+    "fgsm": "Goodfellow, Shlens and Szegedy 2015, Explaining and harnessing adversarial examples, "
+    "arXiv:1412.6572.",
+    "pgd": "Madry, Makelov, Schmidt, Tsipras and Vladu 2018, Towards deep learning models "
+    "resistant to adversarial attacks, arXiv:1706.06083.",
+    "transfer": "Papernot, McDaniel and Goodfellow 2016, Transferability in machine learning, "
+    "arXiv:1605.07277.",
+    "apgd-ce": _AUTOATTACK,
+    "apgd-dlr": _AUTOATTACK,
+    "apgd-t": _AUTOATTACK,
+    "fab": _FAB,
+    "fab-t": _FAB,
+    "square": "Andriushchenko, Croce, Flammarion and Hein 2020, Square attack, arXiv:1912.00049.",
+    "gaussian-noise": "Cohen, Rosenfeld and Kolter 2019, Certified adversarial robustness via "
+    "randomized smoothing, arXiv:1902.02918.",
+    "random-resize-pad": "Xie, Wang, Zhang, Ren and Yuille 2018, Mitigating adversarial effects "
+    "through randomization, arXiv:1711.01991.",
+    "bit-depth": "Xu, Evans and Qi 2018, Feature squeezing: detecting adversarial examples in deep "
+    "neural networks, arXiv:1704.01155.",
+    "coded-smoothing": "Moradi, Jahani-Nezhad and Maddah-Ali 2025, Coded-smoothing, "
+    "arXiv:2510.00253.",
+    "smoothing": "Cohen, Rosenfeld and Kolter 2019, Certified adversarial robustness via "
+    "randomized smoothing, arXiv:1902.02918.",
+    "ibp": "Gowal et al. 2018, On the effectiveness of interval bound propagation for training "
+    "verifiably robust models, arXiv:1810.12715.",
+    "crown": "Zhang, Weng, Chen, Hsieh and Daniel 2018, Efficient neural network robustness "
+    "certification with general activation functions, arXiv:1811.00866.",
+}
+
+NOISE = (
+    "Uniform noise of the attacks' size is a control, not an attack: an attack that does no better "
+    "has found nothing."
+)
+NOT_DIFFERENTIABLE = frozenset({"bit-depth", "jpeg"})
+
+
+def references(methods: Iterable[str], stochastic: bool) -> list[str]:
+    """Citations of the named attacks, defences and certificates, each once, in that order.
+
+    A name without an entry, such as a plug-in's, is passed over.
+    """
+    cited: list[str] = []
+    for name in methods:
+        if name in REFERENCES:
+            cited.append(f"{name}: {REFERENCES[name]}")
+        if name in NOT_DIFFERENTIABLE:
+            cited.append(f"{name}: {BPDA}")
+        if name == "noise":
+            cited.append(f"noise: {NOISE}")
+    if stochastic:
+        cited.append(EOT)
+    return list(dict.fromkeys(cited))

@@ -1,0 +1,371 @@
+"""The numbers of a report, once: every format prints these rows and no others."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from robustcode.errors import StoreError
+from robustcode.statistics import (
+    Proportion,
+    clustered,
+    holm,
+    mcnemar,
+    paired_difference,
+    proportion,
+)
+from robustcode.store import Run
+
+WORST = "worst case over all attacks"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One measured number.
+
+    Attributes:
+        run: the run's label in this report.
+        kind: clean, attack, worst case, certified, stochastic, compared clean, compared worst case
+            or difference.
+        name: what was measured, such as the attack's name.
+        settings: all settings of the attack or method.
+        samples: how many samples the value is a mean over.
+        value: a fraction of samples; for a difference one fraction less another.
+        low: lower end of the 95 % interval.
+        high: upper end.
+        abstained: samples without an answer; in ``value`` they count as not right.
+        p_value: exact McNemar test of a difference.
+        p_holm: the same, adjusted for all differences in its comparison.
+        forwards: model passes over all samples.
+        backwards: likewise.
+        seconds: wall-clock time.
+    """
+
+    run: str
+    kind: str
+    name: str
+    settings: str = ""
+    samples: int | None = None
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    abstained: int | None = None
+    p_value: float | None = None
+    p_holm: float | None = None
+    forwards: int | None = None
+    backwards: int | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """A run under the label it has in this report, with what is needed to compare it.
+
+    Attributes:
+        label: unique in the report.
+        run: what was read.
+        verdicts: one row per sample, by index in the split: label, and the shares of right
+            decisions ``clean`` and ``robust`` in [0, 1]. Empty if the run has no records.
+    """
+
+    label: str
+    run: Run
+    verdicts: pd.DataFrame
+
+    @property
+    def draws(self) -> int | None:
+        """Draws of the judge per sample; None for a deterministic defence."""
+        block = self.run.summary.get("stochastic")
+        return int(block["draws"]) if block else None
+
+    @property
+    def attacks(self) -> list[dict[str, Any]]:
+        """The attacks in the order they were run."""
+        return list(self.run.summary.get("attacks") or [])
+
+    def fact(self, name: str) -> str:
+        """``threat``, ``model``, ``defense``, ``data`` .. as text; empty when the run has none."""
+        value = self.run.summary.get(name)
+        return as_text(self.run.spec.get(name) if value is None else value)
+
+
+def sources(runs: Iterable[Run]) -> list[Source]:
+    """The runs with unique labels: title, or model and defence, and the folder when these agree."""
+    runs = list(runs)
+    names = [_name(Source("", run, pd.DataFrame())) for run in runs]
+    if len(set(names)) < len(names):
+        names = [f"{name} ({run.path.name})" for name, run in zip(names, runs, strict=True)]
+    if len(set(names)) < len(names):
+        names = [f"{name} #{number}" for number, name in enumerate(names, 1)]
+    return [Source(name, run, verdicts(run)) for name, run in zip(names, runs, strict=True)]
+
+
+def verdicts(run: Run) -> pd.DataFrame:
+    """See Source.verdicts.
+
+    A sample that no attack made worse stands as it is. The worst case of a deterministic defence
+    is the minimum over attacks. That of a stochastic one is the proposal the run selected on
+    other draws: a minimum of noisy shares would be too low.
+    """
+    records = run.records
+    if records.empty:
+        return pd.DataFrame({"label": [], "clean": [], "robust": []})
+    samples = records.groupby("sample", sort=True)
+    clean = samples["clean_correct"].first().astype(float)
+    right = records["correct"].astype(float)
+    if run.summary.get("stochastic"):
+        chosen = records["selected"].astype(bool)
+        if records.loc[chosen, "sample"].duplicated().any():
+            raise StoreError(
+                f"{run.path} selects two worst proposals for one sample; run its command again "
+                "into another folder"
+            )
+        robust = right[chosen].set_axis(records.loc[chosen, "sample"]).reindex(clean.index)
+        robust = robust.fillna(clean)
+    else:
+        robust = right.groupby(records["sample"]).min().clip(upper=clean)
+    return pd.DataFrame({"label": samples["label"].first(), "clean": clean, "robust": robust})
+
+
+def rows_of(source: Source) -> list[Row]:
+    """What one run measured, from its summary: clean, attacks, worst case, draws, certificate."""
+    summary, label = source.run.summary, source.label
+    samples, cost = summary.get("samples"), summary.get("cost") or {}
+    rows = []
+    if summary.get("clean"):
+        rows.append(_measured(summary["clean"], run=label, kind="clean", name="clean", n=samples))
+    for attack in source.attacks:
+        rows.append(
+            _measured(
+                attack,
+                run=label,
+                kind="attack",
+                name=str(attack["name"]),
+                settings=as_text(attack.get("settings") or {}),
+                n=samples,
+                abstained=_abstentions(source, attack["name"]),
+            )
+        )
+    if summary.get("robust") and source.attacks:
+        worst = {**cost, **summary["robust"]}
+        rows.append(_measured(worst, run=label, kind="worst case", name=WORST, n=samples))
+    block = summary.get("stochastic") or {}
+    for key, wording in (("expected", "expected"), ("majority", "majority vote")):
+        rows += _stochastic(block.get(key), wording, label, samples)
+    for tries, value in (block.get("any_of") or {}).items():
+        rows += _stochastic(value, f"right in all of {tries} draws", label, samples)
+    certified = summary.get("certified")
+    if certified:
+        rows.append(
+            _measured(
+                certified,
+                run=label,
+                kind="certified",
+                name=f"certified: {certified.get('method', 'unnamed method')}",
+                settings=as_text(certified.get("threat") or ""),
+                n=samples,
+                abstained=_whole(certified.get("abstained")),
+            )
+        )
+    return rows
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs on the same data under the same threat, on the samples that all of them share."""
+
+    members: tuple[Source, ...]
+    samples: tuple[int, ...]
+    rows: tuple[Row, ...]
+
+    @property
+    def trimmed(self) -> bool:
+        """Whether some run has samples that are left out here."""
+        return any(len(member.verdicts) != len(self.samples) for member in self.members)
+
+
+def comparisons(runs: list[Source]) -> list[Comparison]:
+    """The runs in groups that may be compared, in the order given; a group may be of one."""
+    groups: list[list[Source]] = []
+    for source in runs:
+        for group in groups:
+            if _comparable(group, source):
+                group.append(source)
+                break
+        else:
+            groups.append([source])
+    return [_compare(tuple(group)) for group in groups]
+
+
+def as_text(value: object) -> str:
+    """A spec's value on one line; a table with a name as the command line writes it.
+
+    >>> as_text({"name": "pgd", "steps": 20})
+    'pgd:steps=20'
+    >>> as_text({"steps": 20, "restart": True})
+    'steps=20, restart=true'
+    """
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Mapping):
+        inner = {key: item for key, item in value.items() if key not in ("name", "settings")}
+        nested = value.get("settings")
+        inner |= nested if isinstance(nested, Mapping) else {}
+        pairs = [f"{key}={as_text(item)}" for key, item in inner.items() if item is not None]
+        if "name" not in value:
+            return ", ".join(pairs)
+        return f"{value['name']}:{','.join(pairs)}" if pairs else str(value["name"])
+    if isinstance(value, list | tuple):
+        return ", ".join(map(as_text, value))
+    return str(value)
+
+
+def _name(source: Source) -> str:
+    title = source.fact("title")
+    if title:
+        return title
+    model, defense = source.fact("model") or "unnamed model", source.fact("defense")
+    return model if defense in ("", "none", "identity") else f"{model} with {defense}"
+
+
+def _measured(
+    entry: Mapping[str, Any],
+    *,
+    run: str,
+    kind: str,
+    name: str,
+    n: int | None,
+    settings: str = "",
+    abstained: int | None = None,
+) -> Row:
+    return Row(
+        run=run,
+        kind=kind,
+        name=name,
+        settings=settings,
+        samples=_whole(entry.get("samples", n)),
+        value=_finite(entry.get("accuracy")),
+        low=_finite(entry.get("low")),
+        high=_finite(entry.get("high")),
+        abstained=abstained,
+        forwards=_whole(entry.get("forwards")),
+        backwards=_whole(entry.get("backwards")),
+        seconds=_finite(entry.get("seconds")),
+    )
+
+
+def _stochastic(entry: Any, name: str, run: str, n: int | None) -> list[Row]:
+    """Rows of one entry of the stochastic block, which may be split, as into clean and robust."""
+    if not isinstance(entry, Mapping):
+        return []
+    if "accuracy" in entry:
+        return [_measured(entry, run=run, kind="stochastic", name=name, n=n)]
+    return [
+        row for key, part in entry.items() for row in _stochastic(part, f"{name}, {key}", run, n)
+    ]
+
+
+def _abstentions(source: Source, attack: str) -> int | None:
+    records = source.run.records
+    if records.empty:
+        return None
+    return int(records.loc[records["attack"] == attack, "prediction"].isna().sum())
+
+
+def _comparable(group: list[Source], source: Source) -> bool:
+    first = group[0]
+    if source.fact("threat") != first.fact("threat") or not _same_data(first, source):
+        return False
+    common = _common([*group, source])
+    labels = [member.verdicts["label"].loc[common] for member in (first, source)]
+    return len(common) > 0 and bool((labels[0] == labels[1]).all())
+
+
+def _same_data(first: Source, second: Source) -> bool:
+    hashes = [source.run.manifest.get("data_sha256") for source in (first, second)]
+    return first.fact("data") == second.fact("data") or (
+        hashes[0] is not None and hashes[0] == hashes[1]
+    )
+
+
+def _common(members: Iterable[Source]) -> list[int]:
+    return sorted(set.intersection(*(set(member.verdicts.index) for member in members)))
+
+
+def _compare(members: tuple[Source, ...]) -> Comparison:
+    common = _common(members)
+    rows: list[Row] = []
+    for member in members:
+        for column in ("clean", "robust"):
+            if not common or (column == "robust" and not member.attacks):
+                continue
+            value, low, high = _interval(_shares(member, column, common), member.draws)
+            name = "clean" if column == "clean" else WORST
+            kind = "compared clean" if column == "clean" else "compared worst case"
+            rows.append(
+                Row(
+                    run=member.label,
+                    kind=kind,
+                    name=name,
+                    samples=len(common),
+                    value=value,
+                    low=low,
+                    high=high,
+                )
+            )
+    return Comparison(members, tuple(common), (*rows, *_differences(members, common)))
+
+
+def _differences(members: tuple[Source, ...], common: list[int]) -> list[Row]:
+    """Worst-case accuracy of each later run less that of the first, on the same samples."""
+    first, *others = members
+    measured = []
+    for other in others:
+        before, after = (_shares(source, "robust", common) for source in (first, other))
+        p_value = None
+        if first.draws is None and other.draws is None:
+            lost, won = int((before > after).sum()), int((after > before).sum())
+            p_value = mcnemar(lost, won)
+        measured.append((other, paired_difference(before, after), p_value))
+    tested = iter(holm([p for _, _, p in measured if p is not None]))
+    return [
+        Row(
+            run=other.label,
+            kind="difference",
+            name=f"{WORST}, less that of {first.label}",
+            samples=len(common),
+            value=value,
+            low=low,
+            high=high,
+            p_value=p_value,
+            p_holm=None if p_value is None else next(tested),
+        )
+        for other, (value, low, high), p_value in measured
+    ]
+
+
+def _shares(source: Source, column: str, samples: list[int]) -> NDArray[np.float64]:
+    return source.verdicts.loc[samples, column].to_numpy(dtype=np.float64)
+
+
+def _interval(shares: NDArray[np.float64], draws: int | None) -> Proportion:
+    if draws is None:
+        return proportion(int(shares.sum()), len(shares))
+    return clustered(shares, draws)
+
+
+def _finite(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+
+
+def _whole(value: Any) -> int | None:
+    number = _finite(value)
+    return None if number is None else round(number)

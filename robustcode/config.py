@@ -1,0 +1,265 @@
+"""One evaluation, described: from flags or a TOML file to a RunSpec, and back."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from robustcode.components import Component, number
+from robustcode.errors import ConfigError
+from robustcode.registry import suggestion
+from robustcode.threat import ThreatModel
+
+SPEC_SCHEMA = 1
+# Keys that say how a run is worked through and not what it measures: a run may be resumed with
+# other values of these.
+HOW = ("workers",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSpec:
+    """Everything that decides the numbers of one attack run.
+
+    Attributes:
+        model: a registered architecture, ``timm:NAME``, ``FILE.py:CALLABLE`` or
+            ``package.module:CALLABLE``.
+        data: a data set, ``NAME`` or ``NAME:PATH``.
+        threat: what the adversary may do.
+        checkpoint: weights for the model; None for models that bring their own.
+        mean: per channel, put inside the model; empty for none.
+        std: likewise.
+        samples: how many of the split, from its beginning; None for all.
+        indices: samples by index instead; empty for ``samples``.
+        defense: what is around the model.
+        suite: a named list of attacks; None for ``attacks`` alone.
+        attacks: attacks besides the suite's.
+        draws: decisions of the judge per proposal, when the defence is stochastic.
+        seed: names all randomness of the run.
+        batch_size: samples in a shard, which is also the largest batch of a pass.
+        device: cpu, cuda, cuda:1, ..
+        threads: threads of each process on the CPU; part of the spec since sums round differently.
+        workers: processes.
+    """
+
+    model: str
+    data: str
+    threat: ThreatModel
+    checkpoint: str | None = None
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    samples: int | None = None
+    indices: tuple[int, ...] = ()
+    defense: Component = field(default_factory=lambda: Component("identity"))
+    suite: str | None = None
+    attacks: tuple[Component, ...] = ()
+    draws: int = 100
+    seed: int = 0
+    batch_size: int = 128
+    device: str = "cpu"
+    threads: int = 1
+    workers: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("draws", "batch_size", "threads", "workers"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} = {getattr(self, name)}: at least 1 is needed")
+        if self.samples is not None and self.samples < 1:
+            raise ConfigError(
+                f"samples = {self.samples}: a run needs at least 1 sample to say anything"
+            )
+        if self.samples is not None and self.indices:
+            raise ConfigError("samples and indices both choose the samples; give one of them")
+        if len(self.mean) != len(self.std):
+            raise ConfigError(
+                f"mean has {len(self.mean)} values and std {len(self.std)}; give one of each "
+                "per channel"
+            )
+        if self.suite is None and not self.attacks:
+            raise ConfigError("no attack was asked for; give --suite quick or --attack NAME")
+
+    def request(self) -> dict[str, Any]:
+        """What was asked, as plain values; equal requests are the same run."""
+        return {key: value for key, value in self.to_dict().items() if key not in HOW}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as in a spec file; what is unset is left out."""
+        values: dict[str, Any] = {"schema": SPEC_SCHEMA, "command": "attack"}
+        for f in dataclasses.fields(self):
+            value = getattr(self, f.name)
+            if value is None or value == ():
+                continue
+            values[f.name] = _plain(value)
+        return values
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], path: str) -> RunSpec:
+        """A RunSpec from plain values; ``path`` names their file in an error."""
+        values = dict(values)
+        _schema(values, path)
+        fields = {f.name: f for f in dataclasses.fields(cls)}
+        for key in values:
+            if key not in fields:
+                raise ConfigError(
+                    f"{path}: unknown key {key!r}.{suggestion(key, fields)} "
+                    f"Known: {', '.join(sorted(fields))}."
+                )
+        for key in ("model", "data", "threat"):
+            if key not in values:
+                raise ConfigError(f"{path}: the key {key!r} is missing")
+        read = {
+            key: _READERS.get(key, _text)(value, f"{path}: {key}") for key, value in values.items()
+        }
+        return cls(**read)
+
+
+def describe(
+    *,
+    threat: str,
+    suite: str | None = None,
+    attacks: Sequence[str] = (),
+    defense: str = "identity",
+    **plain: Any,
+) -> RunSpec:
+    """A RunSpec from text as people write it on the command line; suite quick if none is named."""
+    known = {f.name for f in dataclasses.fields(RunSpec)}
+    for key in plain:
+        if key not in known:
+            raise ConfigError(f"unknown setting {key!r}.{suggestion(key, known)}")
+    given = {key: value for key, value in plain.items() if value is not None}
+    for key in ("mean", "std"):
+        if isinstance(given.get(key), str):
+            given[key] = numbers(given[key], key)
+        elif key in given:
+            given[key] = tuple(float(value) for value in given[key])
+    if "checkpoint" in given:
+        given["checkpoint"] = str(given["checkpoint"])
+    if "indices" in given:
+        given["indices"] = _indices(list(given["indices"]), "indices")
+    return RunSpec(
+        threat=ThreatModel.parse(threat),
+        suite=suite or (None if attacks else "quick"),
+        attacks=tuple(map(Component.parse, attacks)),
+        defense=Component.parse(defense),
+        **given,
+    )
+
+
+def read_spec(file: Path) -> tuple[RunSpec, str | None]:
+    """The spec in a TOML file and the ``out`` folder it names, if it does."""
+    try:
+        values = tomllib.loads(file.read_text())
+    except OSError as cause:
+        raise ConfigError(f"spec {str(file)!r} cannot be read: {cause.strerror}") from cause
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as cause:
+        raise ConfigError(f"spec {str(file)!r} is not TOML: {cause}") from cause
+    out = values.pop("out", None)
+    return RunSpec.from_dict(values, file.name), None if out is None else str(out)
+
+
+def read_indices(file: Path) -> tuple[int, ...]:
+    """Sample indices from a JSON list or from whole numbers separated by white space or commas."""
+    try:
+        text = file.read_text()
+    except (OSError, UnicodeDecodeError) as cause:
+        raise ConfigError(f"indices {str(file)!r} cannot be read: {cause}") from cause
+    try:
+        values = json.loads(text)
+    except ValueError:
+        values = text.replace(",", " ").split()
+    return _indices(values, f"indices {str(file)!r}")
+
+
+def numbers(text: str, path: str) -> tuple[float, ...]:
+    """``.485,.456,.406`` or ``125.3/255,..`` as floats."""
+    return tuple(number(part.strip(), path) for part in text.split(",") if part.strip())
+
+
+def _schema(values: dict[str, Any], path: str) -> None:
+    schema, command = values.pop("schema", SPEC_SCHEMA), values.pop("command", "attack")
+    if schema != SPEC_SCHEMA:
+        raise ConfigError(f"{path}: schema {schema!r} is not known; this version reads 1")
+    if command != "attack":
+        raise ConfigError(f"{path}: command = {command!r} cannot be run; it must be 'attack'")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Component):
+        return {"name": value.name, **value.settings}
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, ThreatModel) else value
+
+
+def _text(value: Any, path: str) -> str:
+    if not isinstance(value, str):
+        raise ConfigError(f"{path} = {value!r} is not text")
+    return value
+
+
+def _whole(value: Any, path: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ConfigError(f"{path} = {value!r} is not a whole number")
+    return value
+
+
+def _floats(value: Any, path: str) -> tuple[float, ...]:
+    if isinstance(value, str):
+        return numbers(value, path)
+    if not isinstance(value, list):
+        raise ConfigError(f"{path} = {value!r} is not a list of numbers")
+    return tuple(number(item, f"{path}[{i}]") for i, item in enumerate(value))
+
+
+def _indices(value: Any, path: str) -> tuple[int, ...]:
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        raise ConfigError(f"{path} is not a list of whole numbers")
+    try:
+        found = tuple(int(item) for item in value)
+        if any(isinstance(v, bool | float) and v != int(v) for v in value):
+            raise ValueError
+    except (TypeError, ValueError):
+        raise ConfigError(f"{path} is not a list of whole numbers") from None
+    if len(set(found)) != len(found):
+        raise ConfigError(f"{path} names a sample twice")
+    if not found:
+        raise ConfigError(f"{path} names no sample; a run needs at least 1")
+    return found
+
+
+def _threat(value: Any, path: str) -> ThreatModel:
+    return ThreatModel.parse(_text(value, path))
+
+
+def _component(value: Any, path: str) -> Component:
+    if isinstance(value, str):
+        return Component.parse(value)
+    if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
+        raise ConfigError(f"{path} is neither 'NAME:key=value,..' nor a table with a name")
+    return Component(value["name"], {k: v for k, v in value.items() if k != "name"})
+
+
+def _components(value: Any, path: str) -> tuple[Component, ...]:
+    if not isinstance(value, list):
+        raise ConfigError(f"{path} is not a list of attacks")
+    return tuple(_component(item, f"{path}[{i}]") for i, item in enumerate(value))
+
+
+_READERS = {
+    "threat": _threat,
+    "mean": _floats,
+    "std": _floats,
+    "samples": _whole,
+    "indices": _indices,
+    "defense": _component,
+    "attacks": _components,
+    "draws": _whole,
+    "seed": _whole,
+    "batch_size": _whole,
+    "threads": _whole,
+    "workers": _whole,
+}

@@ -1,0 +1,174 @@
+"""The main job: a described evaluation becomes a run folder."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from robustcode.attacks.pgd import PGD
+from robustcode.components import settings_of
+from robustcode.config import RunSpec
+from robustcode.errors import StoreError
+from robustcode.facts import test_facts
+from robustcode.fast import for_search
+from robustcode.findings import Facts, Finding, Severity, compare_attacks
+from robustcode.plan import check_attacks, resolve
+from robustcode.probes import probe
+from robustcode.progress import bar
+from robustcode.records import from_lines
+from robustcode.shard import Trial, split
+from robustcode.store import Run, RunFolder, load_run
+from robustcode.subject import Given, Subject, assemble, inputs_of, summary_labels
+from robustcode.suites import check_suite
+from robustcode.summary import summarise
+from robustcode.target import borrowed
+from robustcode.workers import make_trial, run_here, run_in_workers
+
+# Samples on which the evaluation itself is tested before it is run; 32 show a fault that touches
+# a tenth of all samples with probability .97.
+PILOT = 32
+# Decisions of the judge per proposal in the pilot, for stochastic defences.
+PILOT_DRAWS = 20
+
+
+def evaluate(spec: RunSpec, out: Path, given: Given | None = None, show: bool = True) -> Run:
+    """Run what ``spec`` describes into the folder ``out``, or go on where it was interrupted.
+
+    Findings never stop a run: they are kept with its numbers. A faulty request is refused before
+    anything is written; a component that breaks its contract stops the run with ContractError.
+    """
+    given = given or Given()
+    check_suite(spec.suite)
+    check_attacks(spec)
+    folder = RunFolder(out)
+    with threads(spec.threads):
+        subject = assemble(spec, given)
+        modes = [n or "the model" for n, m in subject.defense.model.named_modules() if m.training]
+        with folder.locked(), borrowed(subject.defense.model):
+            folder.open(spec.request(), inputs_of(spec, subject))
+            diagnosis = folder.read_diagnosis()
+            if diagnosis is None:
+                diagnosis = _diagnose(spec, subject, modes)
+                folder.write_diagnosis(diagnosis)
+            facts = Facts(**diagnosis["facts"])
+            trial = make_trial(spec, subject, facts)
+            folder.write_spec(_resolved(spec, trial))
+            _run_shards(spec, given, trial, folder, show)
+            _finish(spec, trial, diagnosis, folder)
+    return load_run(out)
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Torch with ``count`` threads and repeatable, full-precision kernels; then as it was."""
+    before = torch.get_num_threads()
+    cudnn = torch.backends.cudnn
+    kept = (cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32)
+    precision = torch.get_float32_matmul_precision()
+    torch.set_num_threads(count)
+    cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32 = True, False, False
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+        cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32 = kept
+        torch.set_float32_matmul_precision(precision)
+
+
+def _diagnose(spec: RunSpec, subject: Subject, modes: list[str]) -> dict[str, Any]:
+    """Test the defence's facts, then the evaluation itself, on a few samples spread over all."""
+    samples = subject.samples
+    places = torch.linspace(0, len(samples) - 1, min(PILOT, len(samples))).long()
+    pilot = samples[places]
+    x, y = subject.batch(pilot)
+    pilot = pilot.to(subject.device)
+    facts, findings = test_facts(subject.defense, x, pilot, spec.seed, modes)
+    plan = resolve(spec, facts)
+    gradient_attacks = [p.attack for p in plan if isinstance(p.attack, PGD)]
+    attack = gradient_attacks[0] if gradient_attacks else PGD(steps=20)
+    search = for_search(subject.defense, x[:2])
+    result = probe(
+        subject.defense,
+        search,
+        facts,
+        x,
+        y,
+        pilot,
+        spec.threat,
+        spec.seed,
+        attack,
+        PILOT_DRAWS if facts.stochastic else 1,
+    )
+    return {
+        "facts": dataclasses.asdict(facts),
+        "findings": [_plain(finding) for finding in [*findings, *result.findings]],
+        "forwards": result.forwards,
+        "backwards": result.backwards,
+    }
+
+
+def _run_shards(spec: RunSpec, given: Given, trial: Trial, folder: RunFolder, show: bool) -> None:
+    shards = dict(enumerate(split(trial.subject.samples, spec.batch_size)))
+    missing = {number: shards[number] for number in folder.missing_shards(len(shards))}
+    if not missing:
+        return
+    with bar(len(missing) * len(trial.attacks), show) as send:
+        if spec.workers == 1 or len(missing) == 1:
+            entries = run_here(trial, missing, folder.path, send)
+        else:
+            entries = run_in_workers(spec, given, trial.facts, missing, folder.path, send)
+        for number, entry in entries:
+            folder.list_shard(number, entry)
+            send(("done", len(trial.attacks)))
+
+
+def _finish(spec: RunSpec, trial: Trial, diagnosis: dict[str, Any], folder: RunFolder) -> None:
+    import pandas as pd
+
+    entries = folder.manifest["shards"]["files"]
+    rows = []
+    for entry in entries.values():
+        for name in entry["sha256"]:
+            if name.startswith("records/"):
+                rows += from_lines((folder.path / name).read_bytes(), name)
+    if len({row.sample for row in rows}) != len(trial.subject.samples):
+        raise StoreError(f"{folder.path} lacks records; run the same command again")
+    records = pd.DataFrame(rows)
+    noise = {p.name for p in trial.attacks if p.component.name == "noise"}
+    findings = [*diagnosis["findings"], *map(_plain, compare_attacks(records, noise))]
+    order = [Severity.FAILURE, Severity.WARNING, Severity.INFO]
+    findings.sort(key=lambda finding: order.index(finding["severity"]))
+    attacks = [{"name": p.name, "settings": settings_of(p.attack)} for p in trial.attacks]
+    summary = summarise(
+        records, attacks, trial.draws if trial.facts.stochastic else None, list(entries.values())
+    )
+    summary["findings"] = [
+        {key: finding[key] for key in ("code", "severity", "what", "remedy")}
+        for finding in findings
+    ]
+    summary["cost"]["forwards"] += diagnosis["forwards"]
+    summary["cost"]["backwards"] += diagnosis["backwards"]
+    summary |= summary_labels(spec)
+    folder.finish(findings, summary)
+
+
+def _resolved(spec: RunSpec, trial: Trial) -> dict[str, Any]:
+    """The spec with its suite spelt out, so that a run does not change when a suite does."""
+    explicit = dataclasses.replace(
+        spec,
+        suite=None,
+        attacks=tuple(planned.component for planned in trial.attacks),
+        defense=dataclasses.replace(spec.defense, settings=settings_of(trial.subject.defense)),
+    )
+    return explicit.to_dict()
+
+
+def _plain(finding: Finding) -> dict[str, Any]:
+    """A finding as JSON holds it."""
+    return {**dataclasses.asdict(finding), "severity": str(finding.severity)}

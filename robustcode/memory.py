@@ -1,0 +1,64 @@
+"""Work in batches that halve when memory runs out, and go on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+
+from robustcode.errors import EngineError
+
+T = TypeVar("T")
+
+# What torch says on the CPU, where it raises a plain RuntimeError.
+CPU_WORDS = ("out of memory", "can't allocate memory", "not enough memory")
+
+
+@dataclass
+class BatchLimit:
+    """The largest batch that memory has been enough for; it only ever shrinks."""
+
+    size: int
+
+    def map(
+        self,
+        work: Callable[[slice], T],
+        count: int,
+        undo: Callable[[slice], None] = lambda rows: None,
+    ) -> list[T]:
+        """``work`` on consecutive slices of ``count`` rows, each within the limit.
+
+        When a slice runs out of memory, ``undo`` takes back what it has left behind and the
+        slice is done again in halves. A single row that does not fit is an EngineError.
+        """
+        results: list[T] = []
+        start = 0
+        while start < count:
+            rows = slice(start, min(count, start + self.size))
+            try:
+                results.append(work(rows))
+            except (MemoryError, RuntimeError) as cause:
+                if not is_out_of_memory(cause):
+                    raise
+                undo(rows)
+                size = rows.stop - rows.start
+                if size == 1:
+                    raise EngineError(
+                        "one sample alone runs out of memory; use a smaller model, fewer draws, or "
+                        "a machine with more"
+                    ) from cause
+                self.size = size // 2
+                if torch.cuda.is_available():
+                    torch.cuda.empty_cache()
+                continue
+            start = rows.stop
+        return results
+
+
+def is_out_of_memory(cause: BaseException) -> bool:
+    """Whether an exception says that memory ran out, on either kind of device."""
+    if isinstance(cause, MemoryError | torch.OutOfMemoryError):
+        return True
+    return any(words in str(cause).lower() for words in CPU_WORDS)

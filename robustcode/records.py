@@ -1,0 +1,76 @@
+"""What one verdict is: a sample, an attack, and what the defence said of the proposal."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+
+from robustcode.errors import StoreError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """One (sample, attack) verdict.
+
+    For a deterministic defence ``correct`` is a truth value and the vote fields are None. For a
+    stochastic one ``votes`` counts the decisions per class over the judge's draws, what is missing
+    from their sum abstained, and ``correct`` is the share that was right. ``choosing`` is the share
+    right on other draws: by it the worst attack of a sample is chosen, so that ``votes`` stay an
+    unbiased estimate of how bad that attack is.
+
+    Attributes:
+        sample: index in the split.
+        label: its class.
+        clean: the defence's prediction of the sample itself; None if it abstained.
+        attack: the attack's name in this run.
+        prediction: what the proposal was taken for (by majority); None if it abstained.
+        correct: see above.
+        votes: decisions per class on the proposal.
+        choosing: share of right decisions on the draws that choose among attacks.
+        clean_correct: like ``correct``, for the sample itself.
+        clean_votes: like ``votes``, for the sample itself.
+        selected: whether this proposal is the worst of its sample.
+        distance: between proposal and sample, in the threat's norm.
+        forwards: model passes this attack spent on this sample.
+        backwards: likewise.
+        seed: the run's seed, to which all draws are keyed.
+    """
+
+    sample: int
+    label: int
+    clean: int | None
+    attack: str
+    prediction: int | None
+    correct: bool | float
+    votes: tuple[int, ...] | None
+    choosing: float | None
+    clean_correct: bool | float
+    clean_votes: tuple[int, ...] | None
+    selected: bool
+    distance: float
+    forwards: int
+    backwards: int
+    seed: int
+
+
+def to_lines(records: Iterable[Record]) -> bytes:
+    """JSON lines; equal records give equal bytes."""
+    lines = (json.dumps(asdict(record), allow_nan=False) + "\n" for record in records)
+    return "".join(lines).encode()
+
+
+def from_lines(data: bytes, origin: str) -> list[Record]:
+    """Records from JSON lines; ``origin`` names the file in an error."""
+    try:
+        rows = [json.loads(line) for line in data.decode().splitlines()]
+        return [Record(**{**row, **_tuples(row)}) for row in rows]
+    except (ValueError, TypeError) as cause:
+        raise StoreError(f"{origin} does not hold records: {cause}") from cause
+
+
+def _tuples(row: dict[str, object]) -> dict[str, tuple[int, ...] | None]:
+    def read(value: object) -> tuple[int, ...] | None:
+        return tuple(value) if isinstance(value, Sequence) else None
+
+    return {key: read(row.get(key)) for key in ("votes", "clean_votes")}

@@ -1,0 +1,293 @@
+"""One shard: attacks propose, the threat model checks, the judge decides, records are written."""
+
+from __future__ import annotations
+
+import hashlib
+import resource
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from robustcode.attacks import Attack
+from robustcode.defenses import ABSTAIN, Defense
+from robustcode.errors import ContractError, RobustcodeError
+from robustcode.fast import for_search
+from robustcode.findings import Facts
+from robustcode.judge import Verdict, judge
+from robustcode.memory import BatchLimit, is_out_of_memory
+from robustcode.plan import PlannedAttack
+from robustcode.progress import Progress
+from robustcode.records import Record, to_lines
+from robustcode.seeds import Streams, seed_of
+from robustcode.store import shard_name, write_atomic
+from robustcode.subject import Subject
+from robustcode.target import DefendedTarget, Ledger
+from robustcode.threat import ThreatModel, column
+
+
+@dataclass(frozen=True)
+class Trial:
+    """All that a shard is tried with; the same for every shard of a run.
+
+    Attributes:
+        subject: the defence and its samples.
+        facts: what the defence was tested to be.
+        attacks: in the order of their records.
+        threat: what they may do.
+        draws: decisions of the judge per proposal when the defence is stochastic.
+        seed: names all randomness.
+    """
+
+    subject: Subject
+    facts: Facts
+    attacks: Sequence[PlannedAttack]
+    threat: ThreatModel
+    draws: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Judged:
+    """An input of every sample of a shard, judged twice where the defence is stochastic.
+
+    Attributes:
+        x: the inputs.
+        verdict: what is reported.
+        choosing: on other draws, by which the worst of several inputs is chosen.
+    """
+
+    x: Tensor
+    verdict: Verdict
+    choosing: Verdict
+
+
+@dataclass(frozen=True)
+class Proposed:
+    """What one attack found, and what it spent."""
+
+    name: str
+    judged: Judged
+    forwards: Tensor
+    backwards: Tensor
+    seconds: float
+
+
+def run_shard(
+    trial: Trial, samples: Tensor, folder: Path, number: int, progress: Progress
+) -> dict[str, Any]:
+    """Evaluate ``samples`` and write their files; the shard's entry for the manifest."""
+    return _Shard(trial, samples, progress).run(folder, number)
+
+
+class _Shard:
+    def __init__(self, trial: Trial, samples: Tensor, progress: Progress) -> None:
+        self.trial = trial
+        self.progress = progress
+        self.defense: Defense = trial.subject.defense
+        self.samples = samples.to(trial.subject.device)
+        self.x, self.y = trial.subject.batch(samples)
+        self.search = for_search(self.defense, self.x[:2])
+        self.limit = BatchLimit(len(samples))
+        self.judged_forwards = 0
+        self.draws = trial.draws if trial.facts.stochastic else 1
+
+    def run(self, folder: Path, number: int) -> dict[str, Any]:
+        started, cpu = time.perf_counter(), time.process_time()
+        # A model may draw from the global generator; its draws must repeat with the shard.
+        with torch.random.fork_rng(enabled=True, devices=self._devices()):
+            torch.manual_seed(seed_of(self.trial.seed, "global", int(self.samples[0])))
+            clean = self._judge(self.x, "clean")
+            proposed = [self._attack(planned, clean) for planned in self.trial.attacks]
+        worst = self._worst(clean, proposed)
+        files = {
+            f"adversarial/{shard_name(number)}.safetensors": save(
+                self._pictures(clean, proposed, worst)
+            ),
+            f"records/{shard_name(number)}.jsonl": to_lines(self._records(clean, proposed, worst)),
+        }
+        return {
+            "sha256": {name: write_atomic(folder / name, data) for name, data in files.items()},
+            "samples": len(self.samples),
+            "cost": {
+                "judge_forwards": self.judged_forwards,
+                "seconds": round(time.perf_counter() - started, 3),
+                "cpu_seconds": round(time.process_time() - cpu, 3),
+                "peak_memory_mb": peak_memory_mb(),
+                "attack_seconds": {p.name: round(p.seconds, 3) for p in proposed},
+            },
+        }
+
+    def _attack(self, planned: PlannedAttack, clean: Judged) -> Proposed:
+        """Proposals for the samples worth attacking; the others stay as they are, at no cost."""
+        started = time.perf_counter()
+        rows = torch.arange(len(self.samples), device=self.samples.device)
+        if not self.trial.facts.stochastic:
+            # A sample that is wrong by itself is broken already: no perturbation is needed.
+            rows = rows[clean.verdict.share_right(self.y) == 1]
+        self.progress.attack(planned.name, len(rows))
+        ledger = Ledger(self.samples, self.progress.passes)
+        target = DefendedTarget(
+            self.search,
+            ledger,
+            stochastic=self.trial.facts.stochastic,
+            differentiable=self.trial.facts.differentiable,
+        )
+        streams = Streams.of(self.trial.seed, "search", self.samples).child(planned.name)
+        x_adv = self.x.clone()
+
+        def propose(part: slice) -> None:
+            chosen = rows[part]
+            x, y = self.x[chosen], self.y[chosen]
+            found = _ask(planned.attack, target, x, y, self.trial.threat, streams[chosen])
+            self.trial.threat.check(found, x, by=repr(planned.attack))
+            x_adv[chosen] = found
+
+        self.limit.map(propose, len(rows), undo=lambda part: ledger.reset(self.samples[rows[part]]))
+        judged = self._judge(x_adv, planned.name)
+        return Proposed(
+            planned.name, judged, ledger.forwards, ledger.backwards, time.perf_counter() - started
+        )
+
+    def _judge(self, x: Tensor, what: str) -> Judged:
+        streams = Streams.of(self.trial.seed, "judge", self.samples).child(what)
+
+        def verdict(purpose: str) -> Verdict:
+            parts = self.limit.map(
+                lambda part: (
+                    judge(
+                        self.defense,
+                        x[part],
+                        streams[part].child(purpose),
+                        self.draws,
+                        self.trial.facts.classes,
+                    ).votes
+                ),
+                len(x),
+            )
+            self.judged_forwards += len(x) * self.draws * self.defense.votes * self.defense.passes
+            return Verdict(torch.cat(parts), self.draws)
+
+        estimate = verdict("estimate")
+        return Judged(x, estimate, verdict("choose") if self.trial.facts.stochastic else estimate)
+
+    def _worst(self, clean: Judged, proposed: Sequence[Proposed]) -> Tensor:
+        """Row of the attack whose proposal is each sample's worst; -1 if none beats the sample itself.
+
+        The first one wins a tie, and an attack that only ties with the untouched sample still
+        stands for it, so that a proposal is shown wherever one was made.
+        """
+        shares = torch.stack([p.judged.choosing.share_right(self.y) for p in proposed])
+        least, first = shares.min(0).values, shares.argmin(0)
+        return first.where(least <= clean.choosing.share_right(self.y), -1)
+
+    def _pictures(
+        self, clean: Judged, proposed: Sequence[Proposed], worst: Tensor
+    ) -> dict[str, Tensor]:
+        x_adv = clean.x.clone()
+        for i, p in enumerate(proposed):
+            x_adv = p.judged.x.where(column(worst == i, x_adv), x_adv)
+        pictures = {"sample": self.samples, "attack": worst, "x_adv": x_adv}
+        return {name: value.cpu().contiguous() for name, value in pictures.items()}
+
+    def _records(self, clean: Judged, proposed: Sequence[Proposed], worst: Tensor) -> list[Record]:
+        stochastic = self.trial.facts.stochastic
+        at_rest, by_itself = clean.verdict.majority().tolist(), clean.verdict
+        label, samples = self.y.tolist(), self.samples.tolist()
+
+        def correct(verdict: Verdict) -> list[Any]:
+            shares = verdict.share_right(self.y).tolist()
+            return shares if stochastic else [share == 1 for share in shares]
+
+        def votes(verdict: Verdict, row: int) -> tuple[int, ...] | None:
+            return tuple(verdict.votes[row].tolist()) if stochastic else None
+
+        clean_correct = correct(by_itself)
+        tables = []
+        for p in proposed:
+            tables.append(
+                (
+                    p.judged.verdict.majority().tolist(),
+                    correct(p.judged.verdict),
+                    p.judged.choosing.share_right(self.y).tolist(),
+                    self.trial.threat.distance(p.judged.x, self.x).tolist(),
+                    p.forwards.tolist(),
+                    p.backwards.tolist(),
+                )
+            )
+        records = []
+        for row, sample in enumerate(samples):
+            for i, (p, table) in enumerate(zip(proposed, tables, strict=True)):
+                prediction, right, choosing, distance, forwards, backwards = (t[row] for t in table)
+                records.append(
+                    Record(
+                        sample=sample,
+                        label=label[row],
+                        clean=_class(at_rest[row]),
+                        attack=p.name,
+                        prediction=_class(prediction),
+                        correct=right,
+                        votes=votes(p.judged.verdict, row),
+                        choosing=choosing if stochastic else None,
+                        clean_correct=clean_correct[row],
+                        clean_votes=votes(by_itself, row),
+                        selected=int(worst[row]) == i,
+                        distance=distance,
+                        forwards=forwards,
+                        backwards=backwards,
+                        seed=self.trial.seed,
+                    )
+                )
+        return records
+
+    def _devices(self) -> list[int]:
+        device = self.trial.subject.device
+        return [device.index or 0] if device.type == "cuda" else []
+
+
+def _ask(
+    attack: Attack, target: DefendedTarget, x: Tensor, y: Tensor, threat: ThreatModel, own: Streams
+) -> Tensor:
+    """An attack's proposals for copies of the inputs, so that it cannot change what it is judged on.
+
+    What it raises is a broken promise, and never a defence that held.
+    """
+    try:
+        found = attack.perturb(target, x.clone(), y.clone(), threat, own)
+    except (RobustcodeError, MemoryError):
+        raise
+    except Exception as cause:
+        if is_out_of_memory(cause):
+            raise
+        raise ContractError(f"{attack!r} failed: {type(cause).__name__}: {cause}") from cause
+    if not isinstance(found, Tensor):
+        raise ContractError(f"{attack!r} returned {type(found).__name__}, not a tensor")
+    return found.detach()
+
+
+def _class(label: int) -> int | None:
+    return None if label == ABSTAIN else label
+
+
+def peak_memory_mb() -> float:
+    """The most memory this process has held, in MB; on a GPU the most that torch has allocated."""
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        return round(torch.cuda.max_memory_allocated() / 2**20, 1)
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, kilobytes elsewhere
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 1)
+
+
+def split(samples: Tensor, size: int) -> list[Tensor]:
+    """Consecutive shards of ``size`` samples."""
+    return list(samples.split(size))
+
+
+def digest_of(samples: Tensor) -> str:
+    """A short name for a choice of samples, to tell whether two runs are of the same ones."""
+    return hashlib.sha256(samples.numpy().tobytes()).hexdigest()[:16]

@@ -1,0 +1,298 @@
+"""The run folder: written so that a crash at any moment loses at most the shard in work.
+
+    RUN/
+      spec.toml                the resolved spec; `robustcode run RUN/spec.toml` repeats the run
+      manifest.json            schema, status, versions, hashes of inputs and of every shard
+      diagnosis.json           tested facts and findings of the checks made before the attacks
+      records/*.jsonl          one record a line
+      adversarial/*.safetensors    worst proposal of every sample
+      findings.json  summary.json  written at the end
+
+Every file is written under a temporary name, flushed, renamed, and only then listed with its
+sha256 in the manifest. A file that is not listed, or whose hash differs, does not count.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import tomli_w
+from filelock import FileLock, Timeout
+
+from robustcode.errors import StoreError
+from robustcode.records import from_lines
+
+SCHEMA = 1
+# What decides the numbers of a run, besides this package.
+VERSIONED = ("robustcode", "torch", "numpy", "scipy", "scikit-learn", "pillow")
+
+
+def write_atomic(path: Path, data: bytes) -> str:
+    """Write under a temporary name, flush, rename; the sha256 of what was written."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as cause:
+        temporary.unlink(missing_ok=True) if temporary.parent.is_dir() else None
+        raise StoreError(
+            f"cannot write {path}: {cause.strerror or cause}; make room or choose another --out, "
+            "and run the same command again: finished shards are kept"
+        ) from cause
+    return hashlib.sha256(data).hexdigest()
+
+
+def write_json(path: Path, value: object) -> str:
+    """Write ``value`` atomically as JSON that people can read; its sha256."""
+    return write_atomic(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
+
+
+class RunFolder:
+    """A run folder being written, by one process at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.manifest: dict[str, Any] = {}
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder; the lock is the operating system's, so a killed run leaves none."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.path / ".lock").acquire(timeout=0):
+                yield
+        except Timeout:
+            raise StoreError(
+                f"{self.path} is in use by another robustcode process; wait for it or choose "
+                "another --out"
+            ) from None
+        except OSError as cause:
+            raise StoreError(
+                f"cannot write to {self.path}: {cause.strerror or cause}; choose another --out"
+            ) from cause
+
+    def open(self, request: Mapping[str, Any], inputs: Mapping[str, Any]) -> None:
+        """Start a run or take up an interrupted one of the same request and the same inputs."""
+        found = self.path / "manifest.json"
+        if not found.exists():
+            self._refuse_foreign_files()
+            self.manifest = {
+                "schema": SCHEMA,
+                "status": "running",
+                "request": dict(request),
+                **inputs,
+                "versions": versions(),
+                "git": git_state(),
+                "diagnosis": None,
+                "shards": {"expected": None, "done": 0, "files": {}},
+            }
+            return
+        self.manifest = read_json(found)
+        if self.manifest.get("schema") != SCHEMA:
+            raise StoreError(
+                f"{self.path} has schema {self.manifest.get('schema')!r}, this version writes "
+                f"{SCHEMA}; choose another --out"
+            )
+        for what, mine in {"request": dict(request), **inputs}.items():
+            theirs = self.manifest.get(what)
+            if theirs != json.loads(json.dumps(mine)):
+                raise StoreError(
+                    f"{self.path} holds a run of another spec: {difference(what, theirs, mine)}; "
+                    "choose another --out or repeat that command"
+                )
+
+    def write_spec(self, resolved: Mapping[str, Any]) -> None:
+        """Write spec.toml."""
+        write_atomic(self.path / "spec.toml", tomli_w.dumps(resolved).encode())
+
+    def read_diagnosis(self) -> dict[str, Any] | None:
+        """The stored diagnosis, or None if there is none whose hash is right."""
+        path = self.path / "diagnosis.json"
+        if self.manifest["diagnosis"] != file_hash(path):
+            return None
+        return read_json(path)
+
+    def write_diagnosis(self, diagnosis: Mapping[str, Any]) -> None:
+        """Keep the tested facts, so that a resumed run plans as the interrupted one did."""
+        self.manifest["diagnosis"] = write_json(self.path / "diagnosis.json", diagnosis)
+        self.save()
+
+    def missing_shards(self, expected: int) -> list[int]:
+        """Numbers of the shards that are not there, or not as they were written."""
+        self.manifest["shards"]["expected"] = expected
+        files = self.manifest["shards"]["files"]
+        for name, entry in list(files.items()):
+            if any(file_hash(self.path / file) != sha for file, sha in entry["sha256"].items()):
+                del files[name]
+        self.manifest["shards"]["done"] = len(files)
+        self.manifest["status"] = "running"
+        self.save()
+        return [number for number in range(expected) if shard_name(number) not in files]
+
+    def list_shard(self, number: int, entry: Mapping[str, Any]) -> None:
+        """List a shard whose files are on disk; from here on it counts."""
+        shards = self.manifest["shards"]
+        shards["files"][shard_name(number)] = dict(entry)
+        shards["files"] = dict(sorted(shards["files"].items()))
+        shards["done"] = len(shards["files"])
+        self.save()
+
+    def finish(self, findings: list[dict[str, Any]], summary: Mapping[str, Any]) -> None:
+        """Write findings and summary, then mark the run complete."""
+        write_json(self.path / "findings.json", findings)
+        write_json(self.path / "summary.json", summary)
+        self.manifest["status"] = "complete"
+        self.save()
+
+    def save(self) -> None:
+        """Write the manifest."""
+        write_json(self.path / "manifest.json", self.manifest)
+
+    def _refuse_foreign_files(self) -> None:
+        ours = {".lock", "diagnosis.json", "spec.toml"}
+        strangers = [p.name for p in self.path.iterdir() if p.name not in ours]
+        strangers = [name for name in strangers if not name.endswith(".tmp")]
+        if strangers:
+            raise StoreError(
+                f"{self.path} is not a run folder and is not empty (it holds {strangers[0]!r}); "
+                "choose another --out"
+            )
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run, read from its folder; opening it loads neither torch nor the model.
+
+    Attributes:
+        path: the folder.
+        spec: spec.toml.
+        manifest: manifest.json.
+        summary: summary.json.
+        findings: findings.json.
+    """
+
+    path: Path
+    spec: dict[str, Any]
+    manifest: dict[str, Any]
+    summary: dict[str, Any]
+    findings: list[dict[str, Any]]
+
+    @cached_property
+    def records(self) -> pd.DataFrame:
+        """One row per (sample, attack); columns are the fields of records.Record."""
+        rows = []
+        for entry in self.manifest["shards"]["files"].values():
+            for name, sha in entry["sha256"].items():
+                if name.startswith("records/"):
+                    rows += from_lines(_checked(self.path / name, sha), str(self.path / name))
+        return pd.DataFrame(rows)
+
+
+def load_run(path: Path | str) -> Run:
+    """A finished run from its folder; StoreError if it is missing, unfinished or altered."""
+    path = Path(path)
+    if not (path / "manifest.json").exists():
+        raise StoreError(f"{path} is not a run folder: it has no manifest.json")
+    manifest = read_json(path / "manifest.json")
+    if manifest.get("schema") != SCHEMA:
+        raise StoreError(f"{path} has schema {manifest.get('schema')!r}; this version reads 1")
+    if manifest.get("status") != "complete":
+        shards = manifest.get("shards", {})
+        raise StoreError(
+            f"{path} is not finished ({shards.get('done')} of {shards.get('expected')} shards); "
+            "run the same command again to go on"
+        )
+    try:
+        spec = tomllib.loads((path / "spec.toml").read_text())
+    except (OSError, ValueError) as cause:
+        raise StoreError(f"{path}/spec.toml cannot be read: {cause}") from cause
+    return Run(
+        path,
+        spec,
+        manifest,
+        read_json(path / "summary.json"),
+        read_json(path / "findings.json"),
+    )
+
+
+def shard_name(number: int) -> str:
+    """The name that a shard's files share."""
+    return f"shard-{number:05d}"
+
+
+def file_hash(path: Path) -> str | None:
+    """The sha256 of a file, or None if it is not there."""
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+
+
+def read_json(path: Path) -> Any:
+    """A JSON file; StoreError if it is missing or damaged."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as cause:
+        raise StoreError(f"{path} cannot be read: {cause}") from cause
+
+
+def difference(path: str, theirs: Any, mine: Any) -> str:
+    """The first place where two nested values differ, as ``path: theirs there, mine here``."""
+    if isinstance(theirs, dict) and isinstance(mine, Mapping):
+        for key in {**theirs, **mine}:
+            if theirs.get(key) != json.loads(json.dumps(mine.get(key))):
+                return difference(f"{path}.{key}", theirs.get(key), mine.get(key))
+    return f"{path} is {theirs!r} there and {mine!r} here"
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that numbers depend on."""
+    found = {"python": sys.version.split()[0]}
+    for package in VERSIONED:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "unknown"
+    return found
+
+
+def git_state() -> dict[str, Any] | None:
+    """Commit of this package's checkout and whether it is dirty; None outside a checkout."""
+    root = Path(__file__).resolve().parents[1]
+    if not (root / ".git").exists():
+        return None
+    try:
+        commit = _git(root, "rev-parse", "HEAD")
+        return {"commit": commit, "dirty": bool(_git(root, "status", "--porcelain"))}
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _git(root: Path, *words: str) -> str:
+    done = subprocess.run(
+        ["git", "-C", str(root), *words], capture_output=True, text=True, timeout=10, check=True
+    )
+    return done.stdout.strip()
+
+
+def _checked(path: Path, sha: str) -> bytes:
+    if file_hash(path) != sha:
+        raise StoreError(
+            f"{path} is missing or altered since it was written; run the same command again to "
+            "redo that shard"
+        )
+    return path.read_bytes()

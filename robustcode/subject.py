@@ -1,0 +1,204 @@
+"""What is evaluated: the classifier in its defence, and the numbered samples it is tried on."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from robustcode.checkpoint import load_classifier, sha256_of
+from robustcode.config import RunSpec
+from robustcode.data import Dataset, from_arrays, load_data
+from robustcode.defenses import DEFENSES, Defense
+from robustcode.errors import ConfigError, DataError, RobustcodeError
+from robustcode.target import borrowed
+
+# Clean images that batch-coupled defences draw mates from; enough for any K in use, and small.
+POOL = 512
+
+
+@dataclass(frozen=True)
+class Given:
+    """Objects that a Python caller passed instead of naming them; they must pickle for workers."""
+
+    model: nn.Module | None = None
+    data: Dataset | None = None
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A defence and the samples it is evaluated on.
+
+    Attributes:
+        defense: the judged one, around the original model.
+        data: the data set.
+        samples: int64, ascending indices in the split.
+        device: where it runs.
+    """
+
+    defense: Defense
+    data: Dataset
+    samples: Tensor
+    device: torch.device
+
+    def batch(self, samples: Tensor) -> tuple[Tensor, Tensor]:
+        """Images (batch, channels, height, width) and labels of some samples, on the device."""
+        x, y = self.data.images(samples), self.data.targets(samples)
+        return x.to(self.device), y.to(self.device)
+
+
+def assemble(spec: RunSpec, given: Given) -> Subject:
+    """Load what ``spec`` names; everything that can be wrong with it is said here."""
+    device = device_of(spec.device)
+    data = given.data if given.data is not None else load_data(spec.data)
+    samples = choose(spec, len(data), data.name)
+    spec.threat.fits(int(torch.tensor(data.shape).prod()))
+    model = given.model
+    if model is None:
+        checkpoint = None if spec.checkpoint is None else Path(spec.checkpoint)
+        model = load_classifier(spec.model, checkpoint, spec.mean, spec.std, data.classes)
+    elif spec.checkpoint or spec.mean:
+        raise ConfigError("checkpoint, mean and std go with a model's name, not with a module")
+    model = model.to(device)
+    cls = DEFENSES.get(spec.defense.name)
+    pool = {"mates": clean_pool(data, samples).to(device)} if cls.batch_coupled else {}
+    defense: Defense = spec.defense.build(DEFENSES, "defense", model=model, **pool)
+    subject = Subject(defense, data, samples, device)
+    _try(subject, spec)
+    return subject
+
+
+def as_dataset(data: Dataset | tuple[Any, Any]) -> Dataset:
+    """A data set as it is, or (images, labels) as one."""
+    return data if isinstance(data, Dataset) else from_arrays(*data)
+
+
+def inputs_of(spec: RunSpec, subject: Subject) -> dict[str, Any]:
+    """Hashes of all that went in, for the manifest."""
+    if spec.checkpoint is not None:
+        checkpoint = sha256_of(Path(spec.checkpoint))
+    else:
+        checkpoint = _state_hash(subject.defense.model)
+    return {
+        "device": _device_name(subject.device),
+        "checkpoint_sha256": checkpoint,
+        "data_sha256": dict(subject.data.sha256),
+    }
+
+
+def device_of(name: str) -> torch.device:
+    """A device by name; ``auto`` takes the GPU if there is one."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ConfigError(f"no device is called {name!r}; use cpu, cuda or cuda:1") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"device {name!r} is not there: torch finds no CUDA GPU; use cpu")
+    if device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"device {name!r} is not supported; use cpu, cuda or cuda:1")
+    return device
+
+
+def choose(spec: RunSpec, available: int, name: str) -> Tensor:
+    """The samples a spec asks for, as ascending indices in the split."""
+    if spec.indices:
+        wrong = [i for i in spec.indices if not 0 <= i < available]
+        if wrong:
+            raise DataError(
+                f"index {wrong[0]} is not in {name}, which has samples 0 to {available - 1}"
+            )
+        return torch.tensor(sorted(spec.indices))
+    if spec.samples is not None and spec.samples > available:
+        raise DataError(f"samples = {spec.samples}, but {name} has {available}; ask for fewer")
+    return torch.arange(available if spec.samples is None else spec.samples)
+
+
+def clean_pool(data: Dataset, samples: Tensor) -> Tensor:
+    """Up to POOL clean images that are not evaluated: of the same split, else of the train split."""
+    rest = torch.ones(len(data), dtype=torch.bool)
+    rest[samples] = False
+    unused = rest.nonzero().squeeze(1)
+    if len(unused) >= POOL:
+        return data.images(_spread(unused))
+    try:
+        train = load_data(data.name, split="train")
+    except RobustcodeError:
+        return data.images(unused) if len(unused) else data.images(samples[:0])
+    # Where both splits are the same samples, the evaluated ones are kept out of the pool.
+    if (
+        len(train) == len(data)
+        and dict(train.sha256) == dict(data.sha256)
+        and data.name != "digits"
+    ):
+        return data.images(unused)
+    return train.images(_spread(torch.arange(len(train))))
+
+
+def _spread(indices: Tensor) -> Tensor:
+    """At most POOL of ``indices``, evenly spaced, so that sorted classes are all there."""
+    count = min(POOL, len(indices))
+    return indices[torch.linspace(0, len(indices) - 1, count).long()]
+
+
+@torch.no_grad()
+def _try(subject: Subject, spec: RunSpec) -> None:
+    """One image through the model, so that a wrong shape is a sentence before the run starts."""
+    x, _ = subject.batch(subject.samples[:1])
+    model = subject.defense.model
+    try:
+        with borrowed(model):
+            scores = model(x)
+    except Exception as cause:
+        raise ConfigError(
+            f"model {spec.model!r} cannot take images of shape {tuple(x.shape[1:])} from "
+            f"{subject.data.name!r}: {str(cause).splitlines()[0] if str(cause) else cause!r}"
+        ) from cause
+    if not isinstance(scores, Tensor) or scores.ndim != 2 or len(scores) != 1:
+        shape = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+        raise ConfigError(
+            f"model {spec.model!r} returned {shape} for one image; logits have shape (1, classes)"
+        )
+    labels = subject.data.labels[subject.samples.numpy()]
+    if labels.max() >= scores.shape[1]:
+        sample = subject.samples[int(labels.argmax())]
+        raise DataError(
+            f"sample {int(sample)} of {subject.data.name!r} has label {labels.max()}, but model "
+            f"{spec.model!r} tells only {scores.shape[1]} classes apart (0 to {scores.shape[1] - 1})"
+        )
+
+
+def _state_hash(model: nn.Module) -> str:
+    """sha256 over names and bytes of the weights, for models that came without a file."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        if isinstance(value, Tensor):
+            digest.update(
+                value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
+            )
+    return digest.hexdigest()
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+def summary_labels(spec: RunSpec) -> Mapping[str, str]:
+    """How the run names what it evaluated."""
+    plain = dataclasses.asdict(spec)
+    return {
+        "model": plain["model"],
+        "checkpoint": Path(spec.checkpoint).name if spec.checkpoint else "",
+        "defense": str(spec.defense),
+        "data": spec.data,
+        "threat": str(spec.threat),
+        "suite": spec.suite or "",
+    }

@@ -1,0 +1,168 @@
+"""A defence as the adversary sees it, with every pass counted for the sample it was spent on."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from robustcode.attacks.base import Ascent, Loss
+from robustcode.defenses.base import Defense
+from robustcode.defenses.identity import Identity
+from robustcode.seeds import Streams
+
+# Folding batch norm changes rounding only; anything above this share of the largest logit means
+# that the copy is another function, and the original is used.
+FOLDING_ERROR = 1e-4
+
+
+class Ledger:
+    """Forward and backward passes spent on each sample.
+
+    Attributes:
+        samples: int64, ascending; the samples that may be charged.
+        forwards: int64, passes of the model per sample.
+        backwards: likewise.
+    """
+
+    def __init__(self, samples: Tensor, listener: Callable[[int], None] | None = None) -> None:
+        self.samples = samples
+        self.forwards = torch.zeros_like(samples)
+        self.backwards = torch.zeros_like(samples)
+        self._listener = listener
+
+    def charge(self, samples: Tensor, forwards: int, backwards: int = 0) -> None:
+        """Add passes for every occurrence of a sample in ``samples``."""
+        rows = torch.searchsorted(self.samples, samples)
+        ones = torch.ones_like(rows)
+        self.forwards.index_add_(0, rows, ones * forwards)
+        if backwards:
+            self.backwards.index_add_(0, rows, ones * backwards)
+        if self._listener is not None:
+            self._listener(len(samples) * (forwards + backwards))
+
+    def reset(self, samples: Tensor) -> None:
+        """Forget what was spent on samples whose work is begun again."""
+        rows = torch.searchsorted(self.samples, samples)
+        self.forwards[rows] = 0
+        self.backwards[rows] = 0
+
+
+class DefendedTarget:
+    """The face of a defence that attacks may query; see attacks.base.Target.
+
+    Gradients are taken for the input alone: parameters get no ``.grad`` and no graph.
+
+    Attributes:
+        stochastic: whether two draws can differ, as tested and not only as declared.
+    """
+
+    def __init__(
+        self, defense: Defense, ledger: Ledger, *, stochastic: bool, differentiable: bool
+    ) -> None:
+        self.stochastic = stochastic
+        self._defense = defense
+        self._ledger = ledger
+        # BPDA: what has no useful gradient is followed by its surrogate.
+        self._scores = defense.logits if differentiable else defense.surrogate
+
+    @property
+    def undefended(self) -> DefendedTarget:
+        """The plain model inside the defence."""
+        plain = Identity(model=self._defense.model)
+        return DefendedTarget(plain, self._ledger, stochastic=False, differentiable=True)
+
+    @torch.no_grad()
+    def logits(self, x: Tensor, streams: Streams) -> Tensor:
+        """See Target.logits."""
+        self._ledger.charge(streams.samples, self._defense.passes)
+        return self._defense.logits(x, streams)
+
+    def ascent(self, x: Tensor, y: Tensor, loss: Loss, streams: Streams) -> Ascent:
+        """See Target.ascent. A target that has no gradient at all gives zeros, and a finding."""
+        self._ledger.charge(streams.samples, self._defense.passes, self._defense.passes)
+        x = x.detach().requires_grad_()
+        with torch.enable_grad():
+            scores = self._scores(x, streams)
+            if not scores.requires_grad:
+                return Ascent(scores.detach(), torch.zeros_like(x))
+            # A sum, not a mean: each sample's gradient must not depend on the batch it is in.
+            total = loss(scores, y).sum()
+        (gradient,) = torch.autograd.grad(total, x, allow_unused=True)
+        if gradient is None:
+            gradient = torch.zeros_like(x)
+        # NaN would stay for ever in the iterate; a zero leaves it where it is. See findings.
+        return Ascent(scores.detach(), torch.nan_to_num_(gradient, nan=0.0))
+
+
+@contextmanager
+def borrowed(model: nn.Module) -> Iterator[None]:
+    """Evaluate a model in eval mode without parameter gradients, then give it back as it came."""
+    modes = [(module, module.training) for module in model.modules()]
+    wanted = [(p, p.requires_grad) for p in model.parameters()]
+    model.eval()
+    for parameter, _ in wanted:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+        for parameter, requires in wanted:
+            parameter.requires_grad_(requires)
+
+
+def for_search(defense: Defense, example: Tensor) -> Defense:
+    """The same defence around a copy of its model that is faster to differentiate.
+
+    Batch norm is folded into the convolutions before it and weights are laid out channels-last.
+    The copy serves the search only, the judge uses the original; if the copy's logits on
+    ``example`` (batch, channels, height, width) differ by more than rounding, or the model cannot
+    be copied or traced, what did work is used.
+    """
+    if not dataclasses.is_dataclass(defense):
+        return defense
+    for prepare in (_folded, copy.deepcopy):
+        try:
+            model = prepare(defense.model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            if _agree(defense.model, model, example):
+                return dataclasses.replace(defense, model=ChannelsLast(model))  # type: ignore[return-value]
+        except Exception:
+            continue
+    return defense
+
+
+class ChannelsLast(nn.Module):
+    """A model fed images in the memory layout that its convolutions run fastest in."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scores of shape (batch, classes)."""
+        if x.ndim == 4:
+            x = x.contiguous(memory_format=torch.channels_last)
+        scores: Tensor = self.model(x)
+        return scores
+
+
+def _folded(model: nn.Module) -> nn.Module:
+    from torch.fx.experimental.optimization import fuse
+
+    if not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()):
+        return copy.deepcopy(model)
+    return fuse(copy.deepcopy(model))
+
+
+@torch.no_grad()
+def _agree(model: nn.Module, other: nn.Module, example: Tensor) -> bool:
+    expected, found = model(example), ChannelsLast(other)(example)
+    if not expected.isfinite().all():
+        return False
+    error = (expected - found).abs().max()
+    return bool(error <= FOLDING_ERROR * expected.abs().max().clamp(min=1e-6))

@@ -1,0 +1,113 @@
+"""Shards shared out to local processes; the bytes are those of one process."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from robustcode.config import RunSpec
+from robustcode.errors import ConfigError, EngineError
+from robustcode.findings import Facts
+from robustcode.plan import resolve
+from robustcode.progress import Reporter
+from robustcode.shard import Trial, run_shard
+from robustcode.subject import Given, Subject, assemble
+from robustcode.target import borrowed
+
+Send = Callable[[tuple[Any, ...]], None]
+Entries = Iterator[tuple[int, dict[str, Any]]]
+
+
+def make_trial(spec: RunSpec, subject: Subject, facts: Facts) -> Trial:
+    """The same trial in every process: it follows from the spec and the tested facts."""
+    attacks = resolve(spec, facts)
+    return Trial(subject, facts, attacks, spec.threat, spec.draws, spec.seed)
+
+
+def run_here(trial: Trial, shards: dict[int, Tensor], folder: Path, send: Send) -> Entries:
+    """Each shard's number and manifest entry, as they are done, in this process."""
+    for number, samples in shards.items():
+        yield number, run_shard(trial, samples, folder, number, Reporter(send))
+
+
+def run_in_workers(
+    spec: RunSpec, given: Given, facts: Facts, shards: dict[int, Tensor], folder: Path, send: Send
+) -> Entries:
+    """The same, from ``spec.workers`` processes. A lost worker is an EngineError."""
+    try:
+        pickle.dumps(given)
+    except Exception as cause:
+        raise ConfigError(
+            f"the model or data passed in cannot be sent to worker processes ({cause}); use "
+            "workers=1 or name a callable that makes them"
+        ) from cause
+    context = multiprocessing.get_context("spawn")
+    messages = context.Queue()
+    listener = threading.Thread(target=_listen, args=(messages, send), daemon=True)
+    listener.start()
+    pool = ProcessPoolExecutor(
+        max_workers=min(spec.workers, len(shards)),
+        mp_context=context,
+        initializer=_start,
+        initargs=(spec, given, facts, folder, messages, os.getpid()),
+    )
+    try:
+        tasks = [pool.submit(_work, number, samples.tolist()) for number, samples in shards.items()]
+        for task in as_completed(tasks):
+            yield task.result()
+    except BrokenProcessPool as cause:
+        raise EngineError(
+            "a worker process was lost (killed, or out of memory); finished shards are kept: run "
+            "the same command again, with fewer --workers if memory is short"
+        ) from cause
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        messages.put(None)
+
+
+def _listen(messages: Any, send: Send) -> None:
+    while (message := messages.get()) is not None:
+        send(message)
+
+
+# What a worker process builds once and uses for each of its shards.
+_worker: dict[str, Any] = {}
+
+
+def _start(
+    spec: RunSpec, given: Given, facts: Facts, folder: Path, messages: Any, parent: int
+) -> None:
+    threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
+    torch.set_num_threads(spec.threads)
+    subject = assemble(spec, given)
+    held = ExitStack()
+    held.enter_context(borrowed(subject.defense.model))
+    _worker.update(
+        trial=make_trial(spec, subject, facts), folder=folder, send=messages.put, held=held
+    )
+
+
+def _work(number: int, samples: Sequence[int]) -> tuple[int, dict[str, Any]]:
+    reporter = Reporter(_worker["send"])
+    return number, run_shard(
+        _worker["trial"], torch.tensor(samples), _worker["folder"], number, reporter
+    )
+
+
+def _die_with(parent: int) -> None:
+    """End this process when its parent is gone: a killed run must not go on writing."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
