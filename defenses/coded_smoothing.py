@@ -113,9 +113,7 @@ class CodedSmoothing(Defense):
 
     def _decoded(self, x: Tensor, draw: Draw) -> Tensor:
         """The scores of each row of ``x`` in its own coded batch."""
-        encoder, decoder = (
-            torch.as_tensor(matrix).to(x) for matrix in (self.code.encoder, self.code.decoder)
-        )
+        encoder, decoder = _codec(self.code, x)
         position = draw.permutation.argsort(dim=1)  # of each member: where in the order it is
         weights = encoder.T[position]  # (rows, k, n): what each member gives each coded image
         mates = self.mates.to(x)[draw.mates].flatten(2)
@@ -141,9 +139,14 @@ def coded_inference(model: nn.Module, x: Tensor, code: Code, permutation: Tensor
             f"a code of k = {code.k} takes {code.k} images and a permutation of them; "
             f"got {len(x)} and {permutation.tolist()}"
         )
-    encoder, decoder = (torch.as_tensor(matrix).to(x) for matrix in (code.encoder, code.decoder))
+    encoder, decoder = _codec(code, x)
     coded = (encoder @ x[permutation].flatten(1)).view(code.n, *x.shape[1:])
     return (decoder @ model(coded))[permutation.argsort()]
+
+
+def _codec(code: Code, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Encoder (n, k) and decoder (k, n) in the precision and on the device of ``like``."""
+    return torch.tensor(code.encoder).to(like), torch.tensor(code.decoder).to(like)
 
 
 def _subset(streams: Streams, count: int, pool: int) -> Tensor:

@@ -65,6 +65,6 @@ class RandomResizePad(Defense):
         offset = pixel - start[:, None]
         inside = (offset >= 0) & (offset < length[:, None])
         # Where the centre of a shrunken pixel lies among the centres of the original ones.
-        source = ((offset + 0.5) * side / length[:, None] - 0.5).clamp(0, side - 1)
+        source = (offset + 0.5) * side / length[:, None] - 0.5
         weight = (1 - (source[:, :, None] - pixel).abs()).clamp(min=0) * inside[:, :, None]
         return weight[:, None].to(x.dtype)

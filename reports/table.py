@@ -156,10 +156,8 @@ def rows_of(source: Source) -> list[Row]:
         worst = {**cost, **summary["robust"]}
         rows.append(_measured(worst, run=label, kind="worst case", name=WORST, n=samples))
     block = summary.get("stochastic") or {}
-    for key, wording in (("expected", "expected"), ("majority", "majority vote")):
-        rows += _stochastic(block.get(key), wording, label, samples)
-    for tries, value in (block.get("any_of") or {}).items():
-        rows += _stochastic(value, f"right in all of {tries} draws", label, samples)
+    for part, what in ((block.get("clean"), "clean"), (block, "worst case")):
+        rows += _stochastic(part or {}, what, label, samples)
     certified = summary.get("certified")
     if certified:
         rows.append(
@@ -262,14 +260,15 @@ def _measured(
     )
 
 
-def _stochastic(entry: Any, name: str, run: str, n: int | None) -> list[Row]:
-    """Rows of one entry of the stochastic block, which may be split, as into clean and robust."""
-    if not isinstance(entry, Mapping):
-        return []
-    if "accuracy" in entry:
-        return [_measured(entry, run=run, kind="stochastic", name=name, n=n)]
+def _stochastic(block: Mapping[str, Any], what: str, run: str, n: int | None) -> list[Row]:
+    """The readings of a random defence's votes on one set of inputs."""
+    readings = {"expected": block.get("expected"), "majority vote": block.get("majority")}
+    for tries, value in (block.get("any_of") or {}).items():
+        readings[f"right in all of {tries} draws"] = value
     return [
-        row for key, part in entry.items() for row in _stochastic(part, f"{name}, {key}", run, n)
+        _measured(value, run=run, kind="stochastic", name=f"{what}: {name}", n=n)
+        for name, value in readings.items()
+        if value
     ]
 
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from robustcode.errors import CheckpointError, ConfigError
 from robustcode.models import Classifier, as_classifier, build_model
 from robustcode.models.build import is_registered
-from robustcode.models.fit import load_weights, unwrapped
+from robustcode.models.fit import classes_of, load_weights, unwrapped
 from robustcode.models.shipped import shipped_weights
 
 # Where training scripts put the weights in what they save, the plain ones before an average.
@@ -59,7 +59,8 @@ def load_classifier(
 ) -> Classifier:
     """The classifier ``spec`` with the weights of ``checkpoint``, or those shipped for it.
 
-    It takes images in [0, 1] and computes in float32. Registered and timm networks come in eval
+    It takes images in [0, 1] and computes in float32. It has at least ``classes`` classes, and as
+    many as the weights tell apart: data may lack samples of the last ones. Registered and timm networks come in eval
     mode; what a user's callable returns stays in the mode it came in, and needs no checkpoint.
 
     The normalisation inside is the first of: ``mean`` and ``std``; what the checkpoint says (a
@@ -71,7 +72,7 @@ def load_classifier(
     shipped = shipped_weights(spec)
     said: dict[str, str] = {}
     if checkpoint is not None:
-        said = _load(network, Path(checkpoint), spec, classes)
+        network, said = _loaded(network, Path(checkpoint), spec, classes)
     elif shipped is not None:
         if not shipped.is_file():
             raise CheckpointError(
@@ -79,7 +80,7 @@ def load_classifier(
                 f"({shipped.name}); reinstall robustcode or give --checkpoint FILE"
             )
         with as_file(shipped) as path:
-            said = _load(network, path, spec, classes)
+            network, said = _loaded(network, path, spec, classes)
     elif built_here:
         raise ConfigError(f"model {spec!r} has no weights of its own; give --checkpoint FILE")
     if mean or std:
@@ -94,11 +95,16 @@ def load_classifier(
     return classifier.eval() if built_here else classifier
 
 
-def _load(network: nn.Module, path: Path, spec: str, classes: int | None) -> dict[str, str]:
-    """Put the weights into the network; what the file says about itself."""
+def _loaded(
+    network: nn.Module, path: Path, spec: str, classes: int | None
+) -> tuple[nn.Module, dict[str, str]]:
+    """The network with the weights in it, and what the file says about itself."""
     state = read_state_dict(path)
+    more = classes_of(network, state, classes)
+    if more is not None:
+        network = build_model(spec, more)
     load_weights(network, state, str(path), spec, classes)
-    return read_metadata(path)
+    return network, read_metadata(path)
 
 
 def _numbers(said: Mapping[str, str], key: str, source: object) -> tuple[float, ...]:

@@ -143,6 +143,56 @@ def report(
 
 
 @app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="RECIPE:key=value,.. (see `list recipes`).")],
+    model: Model,
+    data: Data,
+    out: Annotated[Path, typer.Option(help="The checkpoint to write, FILE.safetensors.")],
+    epochs: Annotated[int, typer.Option(help="Passes over the train split.")] = 30,
+    seed: Seed = 0,
+    samples: Annotated[int | None, typer.Option(help="Train on so many samples only.")] = None,
+    batch_size: BatchSize = 128,
+    optimizer: Annotated[str, typer.Option(help="adam or sgd.")] = "adam",
+    lr: Annotated[float | None, typer.Option(help="Learning rate; 0.001, or 0.1 with sgd.")] = None,
+    schedule: Annotated[str, typer.Option(help="cosine or constant.")] = "cosine",
+    weight_decay: Annotated[float, typer.Option(help="Factor of the l2 penalty's gradient.")] = 0.0,
+    augment: Annotated[bool, typer.Option("--augment", help="Random crops and mirroring.")] = False,
+    mean: Mean = None,
+    std: Std = None,
+    device: Device = "cpu",
+    threads: Threads = 1,
+    quiet: Quiet = False,
+) -> None:
+    """Train a classifier; the same command goes on from the last finished epoch."""
+    from robustcode.components import convert
+    from robustcode.config import numbers
+    from robustcode.training import Optimizer, Schedule, TrainSpec
+    from robustcode.training import train as train_classifier
+
+    chosen = convert(optimizer, Optimizer, "optimizer")
+    spec = TrainSpec(
+        recipe=recipe,
+        model=model,
+        data=data,
+        epochs=epochs,
+        seed=seed,
+        samples=samples,
+        batch_size=batch_size,
+        optimizer=chosen,
+        lr=lr if lr is not None else {Optimizer.ADAM: 1e-3, Optimizer.SGD: 0.1}[chosen],
+        schedule=convert(schedule, Schedule, "schedule"),
+        weight_decay=weight_decay,
+        augment=augment,
+        mean=numbers(mean or "", "mean"),
+        std=numbers(std or "", "std"),
+    )
+    result = train_classifier(spec, out, device=device, threads=threads, progress=not quiet)
+    for name in ("epochs", "loss", "train_accuracy", "test_accuracy", "seconds", "sha256"):
+        typer.echo(f"{name.replace('_', ' ')}: {getattr(result, name)}")
+    typer.echo(out)
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Where runs and report are written.")] = Path("demo"),
     workers: Annotated[int, typer.Option(help="Processes.")] = 2,

@@ -77,10 +77,18 @@ def construct(cls: type[C], settings: Mapping[str, Any], path: str, **given: Any
                 f"Known: {', '.join(sorted(known)) or 'none'}."
             )
         values[key] = convert(value, hints[key], f"{path}.{key}")
+    missing = [f.name for f in dataclasses.fields(cls) if _required(f) and f.name not in values]
+    if missing:
+        raise ConfigError(f"{path} needs {' and '.join(missing)}; write {missing[0]}=VALUE")
     try:
         return typing.cast("C", cls(**values))
     except ConfigError as wrong:
         raise type(wrong)(f"{path}: {wrong}") from wrong
+
+
+def _required(declared: dataclasses.Field[Any]) -> bool:
+    defaults = (declared.default, declared.default_factory)
+    return declared.init and all(default is dataclasses.MISSING for default in defaults)
 
 
 def settings_of(component: object) -> dict[str, Scalar]:
@@ -96,15 +104,17 @@ def settings_of(component: object) -> dict[str, Scalar]:
 
 
 def convert(value: Any, kind: Any, path: str) -> Any:
-    """``value`` as ``kind``: text is read, numbers are checked, a fraction such as 8/255 divided."""
+    """``value`` as ``kind``: text is read, numbers are checked, a fraction like 8/255 divided."""
     origin = typing.get_origin(kind)
     if origin in (typing.Union, types.UnionType):
         options = [option for option in typing.get_args(kind) if option is not type(None)]
-        if value is None or (isinstance(value, str) and value.lower() in ("none", "")):
+        absent = value is None or (isinstance(value, str) and value.lower() in ("none", ""))
+        if absent and type(None) in typing.get_args(kind):
             return None
         return convert(value, options[0], path)
     if origin is tuple:
-        parts = value.split("+") if isinstance(value, str) else list(value)
+        parts = value.split("+") if isinstance(value, str) else value
+        parts = parts if isinstance(parts, list | tuple) else [parts]
         return tuple(convert(part, typing.get_args(kind)[0], path) for part in parts)
     if isinstance(kind, type) and issubclass(kind, Enum):
         return _member(value, kind, path)
@@ -131,11 +141,13 @@ def number(value: Any, path: str) -> float:
         if isinstance(value, int | float):
             return float(value)
         numerator, slash, denominator = str(value).partition("/")
+        if "/" in denominator:  # Fraction would read 8/255/2 as 8/(255/2)
+            raise ValueError
         if slash:
             # A decimal numerator (125.3/255) is legal; Fraction keeps the division exact.
             return float(Fraction(numerator.strip()) / Fraction(denominator.strip()))
         return float(numerator)
-    except (ValueError, ZeroDivisionError):
+    except (OverflowError, ValueError, ZeroDivisionError):
         raise ConfigError(
             f"{path} = {value!r} is not a number; write it as 0.03 or 8/255"
         ) from None
@@ -146,7 +158,7 @@ def _integer(value: Any, path: str) -> int:
         if isinstance(value, bool) or (isinstance(value, float) and value != int(value)):
             raise ValueError
         return int(value)
-    except (TypeError, ValueError):
+    except (OverflowError, TypeError, ValueError):
         raise ConfigError(f"{path} = {value!r} is not a whole number") from None
 
 

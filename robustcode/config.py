@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -249,7 +249,7 @@ def _components(value: Any, path: str) -> tuple[Component, ...]:
     return tuple(_component(item, f"{path}[{i}]") for i, item in enumerate(value))
 
 
-_READERS = {
+_READERS: dict[str, Callable[[Any, str], Any]] = {
     "threat": _threat,
     "mean": _floats,
     "std": _floats,

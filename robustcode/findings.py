@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+
+import pandas as pd
 
 
 class Severity(StrEnum):
@@ -51,3 +54,82 @@ class Facts:
     differentiable: bool
     batch_coupled: bool
     classes: int
+
+
+def compare_attacks(records: pd.DataFrame, noise_names: set[str]) -> list[Finding]:
+    """``noise-as-strong``: attacks that noise of the same size equals, after the run.
+
+    ``records`` has the columns of records.Record; ``noise_names`` are the attacks in it that only
+    draw at random. Each other attack is held against the strongest of them on the same samples.
+
+    Raised when samples are still right and the attack leaves no fewer right than noise does (for
+    a stochastic defence, up to twice the standard error of the judge's draws). As ``info`` if
+    neither takes anything from the clean accuracy: then eps may simply be too small.
+
+    Why it matters: a search that follows gradients and finds no more than chance has found
+    nothing, so its accuracy says nothing about the defence.
+
+    What to do: look at the gradient findings; try loss=margin, more draws, or ``transfer``.
+
+    Source: Carlini et al. 2019, arXiv:1902.06705, section 4.
+    """
+    tables = {str(name): _right(rows) for name, rows in records.groupby("attack", sort=False)}
+    noises = [table for name, table in tables.items() if name in noise_names]
+    if not noises:
+        return []
+    noise = min(noises, key=lambda table: float(table["correct"].mean()))
+    found = (
+        _against_noise(name, table.join(noise, rsuffix="_noise", how="inner"))
+        for name, table in tables.items()
+        if name not in noise_names
+    )
+    return [finding for finding in found if finding is not None]
+
+
+def _right(rows: pd.DataFrame) -> pd.DataFrame:
+    """Shares of right decisions by sample, and the variance that the judge's draws give them."""
+    rows = rows.set_index("sample")
+    table = rows[["correct", "clean_correct"]].astype(float)
+    for share, votes in (("correct", "votes"), ("clean_correct", "clean_votes")):
+        draws = [1 if counts is None else max(1, sum(counts)) for counts in rows[votes]]
+        # Shares of 0 and 1 have none: so neither do the verdicts on a deterministic defence.
+        table[f"{share}_variance"] = table[share] * (1 - table[share]) / draws
+    return table
+
+
+def _against_noise(name: str, pairs: pd.DataFrame) -> Finding | None:
+    if pairs.empty:
+        return None
+    attack, noise = float(pairs["correct"].mean()), float(pairs["correct_noise"].mean())
+    clean = float(pairs["clean_correct"].mean())
+
+    def slack(*columns: str) -> float:
+        variance = sum(float(pairs[f"{column}_variance"].sum()) for column in columns)
+        return 2 * math.sqrt(variance) / len(pairs)
+
+    if attack <= 0 or attack < noise - slack("correct", "correct_noise"):
+        return None
+    nothing = attack >= clean - slack("correct", "clean_correct")
+    nothing &= noise >= clean - slack("correct_noise", "clean_correct")
+    figures = {"attack": attack, "noise": noise, "clean": clean, "samples": float(len(pairs))}
+    beaten = pairs.index[(pairs["correct"] >= 0.5) & (pairs["correct_noise"] < 0.5)]
+    if nothing:
+        return Finding(
+            code="noise-as-strong",
+            severity=Severity.INFO,
+            what=f"neither {name} ({attack:.1%} right) nor random noise of its size ({noise:.1%}) "
+            f"takes anything from the clean accuracy of {clean:.1%} on {len(pairs)} samples",
+            remedy="try a larger eps: at this one the evaluation cannot tell a weak attack from "
+            "a strong defence",
+            figures=figures,
+        )
+    return Finding(
+        code="noise-as-strong",
+        severity=Severity.WARNING,
+        what=f"{name} leaves {attack:.1%} of {len(pairs)} samples right and random noise of the "
+        f"same size {noise:.1%}: following gradients gained nothing",
+        remedy="do not rely on this attack: look for masked gradients, try loss=margin, more "
+        "draws, or the transfer attack",
+        figures=figures,
+        samples=tuple(int(sample) for sample in beaten),
+    )

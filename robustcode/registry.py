@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from robustcode.errors import PluginError, UnknownNameError
 
@@ -75,7 +75,7 @@ class Registry(Generic[T]):
                 raise TypeError(f"{entry!r} is not callable")
         elif not (isinstance(entry, type) and issubclass(entry, self._base)):
             raise TypeError(f"{entry!r} does not subclass {self._base.__name__}")
-        holder = self._loaded.setdefault(name, entry)
+        holder = self._loaded.setdefault(name, cast("T", entry))
         if holder is not entry:
             raise ValueError(
                 f"{self.kind} {name!r} is already taken by "
@@ -93,5 +93,5 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     >>> suggestion("xyz", ["fgsm", "pgd"])
     ''
     """
-    near = difflib.get_close_matches(name, list(known), n=3)
+    near = difflib.get_close_matches(name, list(map(str, known)), n=3)
     return f" Did you mean {' or '.join(map(repr, near))}?" if near else ""

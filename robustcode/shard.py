@@ -178,7 +178,7 @@ class _Shard:
         return Judged(x, estimate, verdict("choose") if self.trial.facts.stochastic else estimate)
 
     def _worst(self, clean: Judged, proposed: Sequence[Proposed]) -> Tensor:
-        """Row of the attack whose proposal is each sample's worst; -1 if none beats the sample itself.
+        """Row of the attack whose proposal is each sample's worst; -1 for the sample itself.
 
         The first one wins a tie, and an attack that only ties with the untouched sample still
         stands for it, so that a proposal is shown wherever one was made.
@@ -254,7 +254,7 @@ class _Shard:
 def _ask(
     attack: Attack, target: DefendedTarget, x: Tensor, y: Tensor, threat: ThreatModel, own: Streams
 ) -> Tensor:
-    """An attack's proposals for copies of the inputs, so that it cannot change what it is judged on.
+    """An attack's proposals for copies of the inputs: it cannot change what it is judged on.
 
     What it raises is a broken promise, and never a defence that held.
     """

@@ -125,9 +125,8 @@ class RunFolder:
     def read_diagnosis(self) -> dict[str, Any] | None:
         """The stored diagnosis, or None if there is none whose hash is right."""
         path = self.path / "diagnosis.json"
-        if self.manifest["diagnosis"] != file_hash(path):
-            return None
-        return read_json(path)
+        listed = self.manifest["diagnosis"]
+        return read_json(path) if listed and listed == file_hash(path) else None
 
     def write_diagnosis(self, diagnosis: Mapping[str, Any]) -> None:
         """Keep the tested facts, so that a resumed run plans as the interrupted one did."""

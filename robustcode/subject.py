@@ -122,7 +122,7 @@ def choose(spec: RunSpec, available: int, name: str) -> Tensor:
 
 
 def clean_pool(data: Dataset, samples: Tensor) -> Tensor:
-    """Up to POOL clean images that are not evaluated: of the same split, else of the train split."""
+    """Up to POOL clean images that are not evaluated: of the same split, else of the other."""
     rest = torch.ones(len(data), dtype=torch.bool)
     rest[samples] = False
     unused = rest.nonzero().squeeze(1)
@@ -171,7 +171,7 @@ def _try(subject: Subject, spec: RunSpec) -> None:
         sample = subject.samples[int(labels.argmax())]
         raise DataError(
             f"sample {int(sample)} of {subject.data.name!r} has label {labels.max()}, but model "
-            f"{spec.model!r} tells only {scores.shape[1]} classes apart (0 to {scores.shape[1] - 1})"
+            f"{spec.model!r} tells only {scores.shape[1]} classes apart"
         )
 
 

@@ -20,7 +20,7 @@ def summarise(
     draws: int | None,
     shards: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """The contract's keys from records; ``attacks`` are (name, settings), ``shards`` manifest entries.
+    """The contract's keys from records, attacks (name, settings) and the manifest's shards.
 
     ``draws`` is None for a deterministic defence. Worst case per sample is over the attacks and
     the sample itself: doing nothing is also something an adversary may do.

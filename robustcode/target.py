@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -14,10 +12,6 @@ from robustcode.attacks.base import Ascent, Loss
 from robustcode.defenses.base import Defense
 from robustcode.defenses.identity import Identity
 from robustcode.seeds import Streams
-
-# Folding batch norm changes rounding only; anything above this share of the largest logit means
-# that the copy is another function, and the original is used.
-FOLDING_ERROR = 1e-4
 
 
 class Ledger:
@@ -114,55 +108,3 @@ def borrowed(model: nn.Module) -> Iterator[None]:
             module.training = training
         for parameter, requires in wanted:
             parameter.requires_grad_(requires)
-
-
-def for_search(defense: Defense, example: Tensor) -> Defense:
-    """The same defence around a copy of its model that is faster to differentiate.
-
-    Batch norm is folded into the convolutions before it and weights are laid out channels-last.
-    The copy serves the search only, the judge uses the original; if the copy's logits on
-    ``example`` (batch, channels, height, width) differ by more than rounding, or the model cannot
-    be copied or traced, what did work is used.
-    """
-    if not dataclasses.is_dataclass(defense):
-        return defense
-    for prepare in (_folded, copy.deepcopy):
-        try:
-            model = prepare(defense.model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            if _agree(defense.model, model, example):
-                return dataclasses.replace(defense, model=ChannelsLast(model))  # type: ignore[return-value]
-        except Exception:
-            continue
-    return defense
-
-
-class ChannelsLast(nn.Module):
-    """A model fed images in the memory layout that its convolutions run fastest in."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Scores of shape (batch, classes)."""
-        if x.ndim == 4:
-            x = x.contiguous(memory_format=torch.channels_last)
-        scores: Tensor = self.model(x)
-        return scores
-
-
-def _folded(model: nn.Module) -> nn.Module:
-    from torch.fx.experimental.optimization import fuse
-
-    if not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()):
-        return copy.deepcopy(model)
-    return fuse(copy.deepcopy(model))
-
-
-@torch.no_grad()
-def _agree(model: nn.Module, other: nn.Module, example: Tensor) -> bool:
-    expected, found = model(example), ChannelsLast(other)(example)
-    if not expected.isfinite().all():
-        return False
-    error = (expected - found).abs().max()
-    return bool(error <= FOLDING_ERROR * expected.abs().max().clamp(min=1e-6))

@@ -116,6 +116,8 @@ class ThreatModel:
         Exact for ball and box together, up to rounding: the nearest point of the intersection,
         not the box applied after the ball. ``x`` must lie in the box.
         """
+        if self.eps == 0:  # the searches below would leave roundings of 1e-17
+            return x.clone()
         return self.geometry.project(self, x_adv, x)
 
     def steepest(self, gradient: Tensor, x: Tensor) -> Tensor:
@@ -206,7 +208,7 @@ def _project_l2(threat: ThreatModel, x_adv: Tensor, x: Tensor) -> Tensor:
 
 
 def _project_l1(threat: ThreatModel, x_adv: Tensor, x: Tensor) -> Tensor:
-    """The point x + sign(v) min(max(|v| - t, 0), room) with the smallest t >= 0 that stays in the ball.
+    """The point x + sign(v) min(max(|v| - t, 0), room) with the least t >= 0 in the ball.
 
     The size as a function of t falls along straight pieces whose kinks are at |v| - room and
     |v|; the kinks are sorted, the piece that holds eps is found and solved exactly.
@@ -246,8 +248,12 @@ def _steepest_linf(threat: ThreatModel, gradient: Tensor, x: Tensor) -> Tensor:
 
 
 def _steepest_l2(threat: ThreatModel, gradient: Tensor, x: Tensor) -> Tensor:
-    size = torch.linalg.vector_norm(gradient.flatten(1), dim=1)
-    return gradient / column(size.clamp(min=torch.finfo(gradient.dtype).tiny), gradient)
+    tiny = torch.finfo(gradient.dtype).tiny
+    # By its largest value first: the square of a float32 gradient of 1e-30 is zero.
+    largest = gradient.flatten(1).abs().amax(1).clamp(min=tiny)
+    scaled = gradient / column(largest, gradient)
+    size = torch.linalg.vector_norm(scaled.flatten(1), dim=1).clamp(min=tiny)
+    return scaled / column(size, gradient)
 
 
 def _steepest_l1(threat: ThreatModel, gradient: Tensor, x: Tensor) -> Tensor:

@@ -139,8 +139,9 @@ def test_the_digits_splits_are_a_partition_of_the_originals() -> None:
     from sklearn.datasets import load_digits
 
     values, target = load_digits(return_X_y=True)
+    rows = np.asarray(values, dtype=np.uint8)
     originals = sorted(
-        (bytes(row.astype(np.uint8)), int(label)) for row, label in zip(values, target, strict=True)
+        (bytes(row), int(label)) for row, label in zip(rows, np.asarray(target), strict=True)
     )
     ours: list[tuple[bytes, int]] = []
     for split in ("test", "train"):
@@ -406,8 +407,10 @@ def test_a_folder_of_splits_has_one_list_of_classes(tmp_path: Path, pixels: Byte
 def test_grey_pictures_among_coloured_ones_become_coloured(tmp_path: Path, pixels: Bytes) -> None:
     written(tmp_path, "a/0.png", picture(pixels[0, :1]))
     written(tmp_path, "a/1.png", picture(pixels[1]))
-    expected = np.stack([pixels[0, :1].repeat(3, axis=0), pixels[1]])
-    assert holds(load_data(f"folder:{tmp_path}"), expected, np.array([0, 0]))
+    written(tmp_path, "a/2.png", picture(pixels[2, :1]))
+    grey = [pixels[at, :1].repeat(3, axis=0) for at in (0, 2)]
+    expected = np.stack([grey[0], pixels[1], grey[1]])
+    assert holds(load_data(f"folder:{tmp_path}"), expected, np.array([0, 0, 0]))
 
 
 def test_transparency_is_refused_only_where_it_shows(tmp_path: Path, pixels: Bytes) -> None:
@@ -503,7 +506,8 @@ def arrays():
     return np.zeros((3, 8, 8), np.uint8), LABELS
 
 def tensors(split):
-    return torch.zeros(3 if split == "test" else 5, 1, 8, 8), torch.zeros(3 if split == "test" else 5, dtype=int)
+    count = 3 if split == "test" else 5
+    return torch.zeros(count, 1, 8, 8), torch.zeros(count, dtype=int)
 
 def whole():
     return load_data("digits")
@@ -668,6 +672,7 @@ def test_a_damaged_file_is_named(
         (struct.pack(">HBB3I", 0, 8, 3, 2**32 - 1, 2**32 - 1, 2**32 - 1), "holds 0"),
         (b"\0\0\x08\x03\0\0", "00000803"),
     ],
+    ids=["axes", "short", "long", "huge", "cut"],
 )
 def test_idx_headers_are_checked(content: bytes, said: str, tmp_path: Path) -> None:
     written(tmp_path, "t10k-images-idx3-ubyte", content)

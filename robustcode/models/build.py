@@ -53,7 +53,7 @@ def _from_timm(name: str, classes: int | None) -> nn.Module:
             f"model 'timm:{name}' needs timm, which cannot be imported here "
             f"({reason(cause)}); pip install robustcode[timm]"
         ) from cause
-    given = {} if classes is None else {"num_classes": classes}
+    given: dict[str, Any] = {} if classes is None else {"num_classes": classes}
     try:
         return timm.create_model(name, pretrained=False, **given)
     except Exception as cause:

@@ -17,6 +17,9 @@ PREFIXES = ("module.", "_orig_mod.", "model.", "network.", "net.")
 # A counter that plain batch norm never reads; files written before 2018 do not have it.
 COUNTER = "num_batches_tracked"
 
+# What torch.optim.swa_utils.AveragedModel saves beside the network.
+AVERAGED = "n_averaged"
+
 # Keys of each kind that a message names before it only counts.
 NAMED = 3
 
@@ -31,12 +34,12 @@ class Near(NamedTuple):
 
 
 def unwrapped(keys: Iterable[str]) -> dict[str, str]:
-    """Key -> the same key without the prefixes that all keys share.
+    """Key -> the same key without the prefixes that all keys share, for every weight.
 
     >>> unwrapped(["module.fc.weight", "module.fc.bias"])
     {'module.fc.weight': 'fc.weight', 'module.fc.bias': 'fc.bias'}
     """
-    names = {key: key for key in keys}
+    names = {key: key for key in keys if key != AVERAGED}
     while True:
         prefix = next(
             (p for p in PREFIXES if names and all(name.startswith(p) for name in names.values())),
@@ -61,9 +64,7 @@ def load_weights(
     """
     ignored: tuple[str, ...] = getattr(network, "unused_keys", ())
     offered = {
-        name: state[key]
-        for key, name in unwrapped(state).items()
-        if not name.startswith(ignored) and key.rpartition(".")[2] != "n_averaged"
+        name: state[key] for key, name in unwrapped(state).items() if not name.startswith(ignored)
     }
     own = network.state_dict()
     wanted = {name: key for key, name in unwrapped(own).items()}
@@ -92,6 +93,27 @@ def load_weights(
         )
     values = {key: offered.get(name, own[key]) for name, key in wanted.items()}
     network.load_state_dict(values)
+
+
+def classes_of(network: nn.Module, state: Mapping[str, Tensor], at_least: int | None) -> int | None:
+    """Classes of the network that ``state`` is of, if it is ``network`` but for their number.
+
+    None if the weights fit as they are, are of another architecture, or tell fewer than
+    ``at_least`` classes apart.
+    """
+    offered = {name: state[key].shape for key, name in unwrapped(state).items()}
+    own = network.state_dict()
+    wanted = {name: own[key].shape for key, name in unwrapped(own).items()}
+    # One pair of numbers, the first of every shape that differs: the rows of the last layer.
+    pairs = {
+        (shape[0], offered[name][0]) if shape[1:] == offered[name][1:] else None
+        for name, shape in wanted.items()
+        if name in offered and offered[name] != shape and shape and offered[name]
+    }
+    pair = pairs.pop() if len(pairs) == 1 else None
+    if pair is None or pair[1] < max(2, at_least or 2):
+        return None
+    return int(pair[1])
 
 
 def nearest(state: Mapping[str, Tensor], classes: int | None = None) -> Near | None:

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from filelock import FileLock, Timeout
 
 from robustcode.checkpoint import read_metadata, save_checkpoint, sha256_of
 from robustcode.errors import CheckpointError, ConfigError, EngineError, StoreError
-from robustcode.store import difference
+from robustcode.store import difference, versions
 from robustcode.training.base import RECIPES, Recipe
 from robustcode.training.material import Material, load_material
 from robustcode.training.progress import Display
@@ -58,7 +57,7 @@ class TrainingResult:
 
 def train(
     spec: TrainSpec,
-    out: Path,
+    out: Path | str,
     *,
     device: str = "cpu",
     threads: int = 1,
@@ -72,6 +71,7 @@ def train(
     as an uninterrupted one. CUDA promises to go on, not the same bytes.
     """
     began = time.perf_counter()
+    out = Path(out)
     recipe: Recipe = spec.component.build(RECIPES, "recipe")
     place = _device(device)
     with _claimed(out), _threads(threads):
@@ -136,7 +136,7 @@ def _facts(trainer: Trainer, material: Material) -> dict[str, Any]:
             "train_accuracy": trainer.accuracy(material.data, material.samples),
             "test_accuracy": trainer.accuracy(test, torch.arange(len(test))) if test else None,
         },
-        "versions": {name: version(name) for name in ("robustcode", "torch")},
+        "versions": {name: versions()[name] for name in ("robustcode", "torch")},
     }
 
 
@@ -202,6 +202,8 @@ def _threads(count: int) -> Iterator[None]:
 def _device(name: str) -> torch.device:
     try:
         device = torch.device(name)
+        if device.type not in ("cpu", "cuda"):
+            raise RuntimeError("training runs on cpu, cuda or cuda:NUMBER")
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as cause:
         reason = str(cause).splitlines()[0]

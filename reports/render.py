@@ -1,0 +1,141 @@
+"""One page in every format: HTML, Markdown, LaTeX, CSV, JSON, and its figures."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import html
+import io
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from robustcode.errors import ConfigError, StoreError
+from robustcode.reports.escape import cell, latex, markdown
+from robustcode.reports.figures import chart
+from robustcode.reports.page import Page, compose
+from robustcode.reports.table import Row
+from robustcode.store import load_run
+
+SCHEMA = 1
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def report(runs: Sequence[Path | str], out: Path | str) -> dict[str, Path]:
+    """Write a report on one run folder, or on several side by side, into the folder ``out``.
+
+    The files by what they are: html, md, tex, csv, json, and each figure by its name. The same
+    runs give the same bytes.
+    """
+    if isinstance(runs, str | Path):
+        raise ConfigError(f"runs = {str(runs)!r} is one path; give a list of run folders")
+    page = compose([load_run(path) for path in runs])
+    out, written = Path(out), {}
+    for name, content in render(page).items():
+        key = name.partition(".")[2] if name.startswith("report.") else name
+        written[key] = _write(out / name, content)
+    return written
+
+
+def render(page: Page) -> dict[str, bytes]:
+    """Every file of a report by its name."""
+    figures = {picture.stem: chart(picture.dots) for picture in page.charts}
+    texts = {
+        "report.html": _html(page, figures),
+        "report.md": _escaped("report.md", markdown).render(page=page, preformatted=_Preformatted),
+        "report.tex": _escaped("report.tex", latex).render(page=page),
+        "report.csv": _csv(page.rows),
+        "report.json": _json(page),
+    }
+    files = {name: text.encode("utf-8", "replace") for name, text in texts.items()}
+    for stem, formats in figures.items():
+        files |= {f"{stem}.{kind}": content for kind, content in formats.items()}
+    return files
+
+
+class _Preformatted:
+    """Text that keeps its lines in Markdown, inside an HTML element that nothing closes early."""
+
+    def __init__(self, text: str) -> None:
+        self.text = f"<pre>\n{html.escape(text, quote=False)}</pre>"
+
+
+def _html(page: Page, figures: dict[str, dict[str, bytes]]) -> str:
+    # As images and not as elements of the page: what is in an image cannot run.
+    pictures = {
+        stem: "data:image/svg+xml;base64," + base64.b64encode(formats["svg"]).decode()
+        for stem, formats in figures.items()
+    }
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html").render(page=page, pictures=pictures)
+
+
+def _escaped(name: str, escape: Callable[[str], str]) -> Any:
+    """A template whose every value passes through ``escape``, so that none can be forgotten."""
+
+    def finish(value: object) -> str:
+        return value.text if isinstance(value, _Preformatted) else escape(str(value))
+
+    environment = Environment(  # autoescaping is for HTML; ``finalize`` does it here
+        loader=FileSystemLoader(TEMPLATES),
+        finalize=finish,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        # Braces and per cent signs are LaTeX's own.
+        variable_start_string="<<",
+        variable_end_string=">>",
+        block_start_string="<%",
+        block_end_string="%>",
+        comment_start_string="<#",
+        comment_end_string="#>",
+    )
+    return environment.get_template(name)
+
+
+def _csv(rows: Sequence[Row]) -> str:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    names = [field.name for field in fields(Row)]
+    writer.writerow(names)
+    writer.writerows([cell(getattr(row, name)) for name in names] for row in rows)
+    return buffer.getvalue()
+
+
+def _json(page: Page) -> str:
+    content = {
+        "schema": SCHEMA,
+        "title": page.title,
+        "verdict": page.verdict,
+        "findings": [asdict(finding) for finding in page.findings],
+        "rows": [asdict(row) for row in page.rows],
+        "notes": list(dict.fromkeys(note for grid in page.grids for note in grid.notes)),
+        "runs": [
+            {"run": origin.run, "facts": dict(origin.facts), "spec": origin.spec}
+            for origin in page.origins
+        ],
+        "references": list(page.references),
+    }
+    return json.dumps(content, indent=2, allow_nan=False) + "\n"
+
+
+def _write(path: Path, content: bytes) -> Path:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    except OSError as cause:
+        raise StoreError(
+            f"cannot write {path}: {cause.strerror or cause}; make room or choose another --out"
+        ) from cause
+    return path

@@ -1,0 +1,566 @@
+"""Every fault is planted and found; what is sound raises nothing."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import pandas as pd
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from robustcode import facts as facts_module  # test_facts by its own name would be collected
+from robustcode.attacks import PGD, LossName
+from robustcode.defenses import DEFENSES, Defense
+from robustcode.defenses.gaussian_noise import GaussianNoise
+from robustcode.defenses.identity import Identity
+from robustcode.errors import ContractError
+from robustcode.findings import Facts, Finding, Severity, compare_attacks
+from robustcode.models import MODELS
+from robustcode.probes import ProbeResult, probe
+from robustcode.records import Record
+from robustcode.seeds import Streams
+from robustcode.threat import ThreatModel
+
+PILOT = 32
+LINF = ThreatModel.parse("linf:0.1")
+
+
+@dataclass(frozen=True)
+class World:
+    """A small network that knows the digits, and pilot samples it was not trained on."""
+
+    net: nn.Module
+    x: Tensor
+    y: Tensor
+    samples: Tensor
+    mates: Tensor
+
+    def facts(
+        self, defense: Defense, x: Tensor | None = None, training: tuple[str, ...] = ()
+    ) -> tuple[Facts, dict[str, Finding]]:
+        x = self.x if x is None else x
+        facts, findings = facts_module.test_facts(defense, x, self.samples[: len(x)], 0, training)
+        assert len({finding.code for finding in findings}) == len(findings)
+        return facts, {finding.code: finding for finding in findings}
+
+    def probe(
+        self, defense: Defense, attack: PGD, threat: ThreatModel = LINF, seed: int = 0
+    ) -> ProbeResult:
+        facts, _ = self.facts(defense)
+        x, y, samples = self.x, self.y, self.samples
+        return probe(defense, defense, facts, x, y, samples, threat, seed, attack, 20)
+
+    def probed(
+        self, defense: Defense, attack: PGD, threat: ThreatModel = LINF
+    ) -> dict[str, Finding]:
+        return {found.code: found for found in self.probe(defense, attack, threat).findings}
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    digits = load_digits()
+    images = torch.tensor(digits.images[:, None] / 16, dtype=torch.float32)
+    labels = torch.tensor(digits.target)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = MODELS.get("digits_cnn")()
+        optimizer = torch.optim.Adam(net.parameters(), 3e-3)
+        for _ in range(8):
+            for rows in torch.randperm(1400).split(64):
+                optimizer.zero_grad()
+                F.cross_entropy(net(images[rows]), labels[rows]).backward()
+                optimizer.step()
+    net.eval().requires_grad_(False)
+    pilot = slice(1400, 1400 + PILOT)
+    return World(net, images[pilot], labels[pilot], torch.arange(1400, 1400 + PILOT), images[:200])
+
+
+class Around(nn.Module):
+    """A network with something before it and something after."""
+
+    def __init__(
+        self,
+        net: nn.Module,
+        before: Callable[[Tensor], Tensor] = lambda x: x,
+        after: Callable[[Tensor], Tensor] = lambda scores: scores,
+    ) -> None:
+        super().__init__()
+        self.net, self.before, self.after = net, before, after
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.after(self.net(self.before(x)))
+
+
+def around(
+    world: World,
+    before: Callable[[Tensor], Tensor] = lambda x: x,
+    after: Callable[[Tensor], Tensor] = lambda scores: scores,
+) -> Identity:
+    return Identity(model=Around(world.net, before, after).eval())
+
+
+# ---- facts: what is sound
+
+
+SOUND = ["identity", "gaussian-noise", "bit-depth", "jpeg", "random-resize-pad", "coded-smoothing"]
+
+
+def sound(world: World, name: str) -> Defense:
+    given = {"mates": world.mates, "k": 8} if name == "coded-smoothing" else {}
+    return DEFENSES.get(name)(model=world.net, **given)
+
+
+@pytest.mark.parametrize("name", SOUND)
+def test_a_sound_defence_is_what_it_declares(world: World, name: str) -> None:
+    defense = sound(world, name)
+    facts, findings = world.facts(defense)
+    assert findings == {}
+    assert facts == Facts(
+        stochastic=defense.stochastic,
+        differentiable=defense.differentiable,
+        batch_coupled=defense.batch_coupled,
+        classes=10,
+    )
+
+
+@pytest.mark.parametrize("name", SOUND)
+def test_one_pilot_sample_is_enough_for_a_sound_defence(world: World, name: str) -> None:
+    facts, findings = world.facts(sound(world, name), world.x[:1])
+    assert findings == {}
+    assert facts.stochastic == DEFENSES.get(name).stochastic
+
+
+def test_log_probabilities_are_logits(world: World) -> None:
+    assert world.facts(around(world, after=lambda scores: scores.log_softmax(1)))[1] == {}
+
+
+# ---- facts: each fault
+
+
+def test_probabilities_are_no_logits(world: World) -> None:
+    _, findings = world.facts(around(world, after=lambda scores: scores.softmax(1)))
+    assert findings["probabilities-as-logits"].severity is Severity.WARNING
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_logits_that_are_not_numbers_are_found_with_their_samples(
+    world: World, value: float
+) -> None:
+    faulty = world.x[[3, 8]]
+
+    def spoil(x: Tensor) -> Tensor:
+        hit = (x[:, None] == faulty).flatten(2).all(2).any(1)
+        return torch.where(hit[:, None], value, 0.0)
+
+    class Spoilt(Around):
+        def forward(self, x: Tensor) -> Tensor:
+            scores: Tensor = self.net(x) + spoil(x)
+            return scores
+
+    facts, findings = world.facts(Identity(model=Spoilt(world.net).eval()))
+    assert set(findings) == {"non-finite-logits"}  # the others are tested as usual
+    assert findings["non-finite-logits"].severity is Severity.FAILURE
+    assert findings["non-finite-logits"].samples == (1403, 1408)
+    assert "on 2 of 32 samples" in findings["non-finite-logits"].what
+    assert not facts.stochastic
+
+
+def test_a_model_whose_logits_are_all_nan_is_a_finding_and_no_crash(world: World) -> None:
+    facts, findings = world.facts(around(world, after=lambda scores: scores * float("nan")))
+    assert set(findings) == {"non-finite-logits"}
+    assert not facts.stochastic
+
+
+def no_graph(x: Tensor) -> Tensor:
+    return torch.from_numpy(x.detach().numpy().copy())
+
+
+@pytest.mark.parametrize("cut", [torch.detach, no_graph])
+def test_a_cut_graph_is_a_missing_gradient(world: World, cut: Callable[[Tensor], Tensor]) -> None:
+    facts, findings = world.facts(around(world, before=cut))
+    assert set(findings) == {"missing-gradient", "declared-differentiable"}
+    assert {found.severity for found in findings.values()} == {Severity.FAILURE}
+    assert not facts.differentiable
+
+
+def test_a_graph_that_reaches_only_the_weights_is_a_missing_gradient(world: World) -> None:
+    net = MODELS.get("digits_cnn")().eval()
+    _, findings = world.facts(Identity(model=Around(net, before=torch.detach).eval()))
+    assert "missing-gradient" in findings
+
+
+def test_rounding_leaves_a_zero_gradient(world: World) -> None:
+    facts, findings = world.facts(around(world, before=lambda x: (8 * x).round() / 8))
+    assert set(findings) == {"zero-gradient", "declared-differentiable"}
+    assert findings["zero-gradient"].severity is Severity.FAILURE
+    assert findings["zero-gradient"].figures["share"] == 1
+    assert not facts.differentiable
+
+
+@pytest.mark.parametrize(("count", "severity"), [(1, Severity.WARNING), (12, Severity.FAILURE)])
+def test_a_zero_gradient_is_as_severe_as_it_is_frequent(
+    world: World, count: int, severity: Severity
+) -> None:
+    blind = world.x[:count]
+
+    def before(x: Tensor) -> Tensor:
+        hit = (x[:, None] == blind).flatten(2).all(2).any(1)
+        return torch.where(hit[:, None, None, None], x.detach(), x)
+
+    facts, findings = world.facts(around(world, before=before))
+    assert set(findings) == {"zero-gradient"}
+    assert findings["zero-gradient"].severity is severity
+    assert findings["zero-gradient"].samples == tuple(range(1400, 1400 + count))
+    assert f"on {count} of 32 samples" in findings["zero-gradient"].what
+    assert facts.differentiable
+
+
+def test_large_logits_leave_cross_entropy_without_a_gradient_but_not_the_margin(
+    world: World,
+) -> None:
+    facts, findings = world.facts(around(world, after=lambda scores: 1000 * scores))
+    assert set(findings) == {"vanishing-loss"}
+    assert findings["vanishing-loss"].figures["share"] > 0.9
+    assert findings["vanishing-loss"].severity is Severity.WARNING
+    assert facts.differentiable
+
+
+def test_a_root_at_zero_gives_a_gradient_that_is_no_number(world: World) -> None:
+    _, findings = world.facts(around(world, before=lambda x: x.sqrt()))
+    assert set(findings) == {"non-finite-gradient"}
+    dark = (world.x == 0).flatten(1).any(1)
+    assert findings["non-finite-gradient"].samples == tuple(world.samples[dark].tolist())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rounded(Defense):
+    """Rounds its input and says so, but offers no surrogate."""
+
+    differentiable: ClassVar[bool] = False
+
+    model: nn.Module
+
+    def logits(self, x: Tensor, streams: Streams) -> Tensor:
+        scores: Tensor = self.model((8 * x).round() / 8)
+        return scores
+
+
+@dataclass(frozen=True, kw_only=True)
+class Boastful(Rounded):
+    """Says its rounding can be differentiated, and has a surrogate that can."""
+
+    differentiable: ClassVar[bool] = True
+
+    def surrogate(self, x: Tensor, streams: Streams) -> Tensor:
+        scores: Tensor = self.model(x)
+        return scores
+
+
+def test_it_is_the_surrogate_that_must_have_a_gradient(world: World) -> None:
+    facts, findings = world.facts(Rounded(model=world.net))
+    assert set(findings) == {"zero-gradient"}
+    assert "surrogate" in findings["zero-gradient"].what
+    assert not facts.differentiable
+
+
+def test_a_surrogate_steps_in_where_the_declared_gradient_is_not_there(world: World) -> None:
+    facts, findings = world.facts(Boastful(model=world.net))
+    assert set(findings) == {"declared-differentiable"}
+    assert not facts.differentiable
+
+
+@dataclass(frozen=True, kw_only=True)
+class SilentNoise(GaussianNoise):
+    """Random, by its streams, and does not say so."""
+
+    stochastic: ClassVar[bool] = False
+
+
+def test_a_defence_that_says_it_is_deterministic_must_be(world: World) -> None:
+    facts, findings = world.facts(SilentNoise(model=world.net, sigma=0.01))
+    assert set(findings) == {"declared-deterministic"}
+    assert findings["declared-deterministic"].severity is Severity.FAILURE
+    assert facts.stochastic
+
+
+def test_randomness_from_the_global_generator_is_not_reproducible(world: World) -> None:
+    shaken = around(world, before=lambda x: x + 0.01 * torch.randn_like(x))
+    facts, findings = world.facts(shaken)
+    assert set(findings) == {"declared-deterministic", "not-reproducible"}
+    assert findings["not-reproducible"].severity is Severity.WARNING
+    assert facts.stochastic
+    _, findings = world.facts(GaussianNoise(model=shaken.model))
+    assert set(findings) == {"not-reproducible"}
+
+
+def test_a_defence_that_says_it_is_stochastic_must_be(world: World) -> None:
+    facts, findings = world.facts(GaussianNoise(model=world.net, sigma=0.0))
+    assert set(findings) == {"declared-stochastic"}
+    assert findings["declared-stochastic"].severity is Severity.WARNING
+    assert not facts.stochastic
+
+
+def test_rounding_is_not_randomness(world: World) -> None:
+    def rounded(scores: Tensor) -> Tensor:
+        return scores * (1 + 1e-6 * torch.rand_like(scores))
+
+    facts, findings = world.facts(around(world, after=rounded))
+    assert findings == {}
+    assert not facts.stochastic
+    facts, findings = world.facts(GaussianNoise(model=around(world, after=rounded).model, sigma=0))
+    assert set(findings) == {"declared-stochastic"}
+
+
+@pytest.mark.parametrize("value", [1.5, -0.1, float("nan")])
+def test_inputs_must_lie_in_the_box(world: World, value: float) -> None:
+    x = world.x.clone()
+    x[5, 0, 2, 2] = value
+    _, findings = world.facts(Identity(model=world.net), x)
+    assert findings["inputs-outside-box"].severity is Severity.FAILURE
+    assert findings["inputs-outside-box"].samples == (1405,)
+
+
+def test_training_mode_is_named(world: World) -> None:
+    _, findings = world.facts(Identity(model=world.net), training=("the model", "0", "1", "2"))
+    assert set(findings) == {"train-mode"}
+    assert "4 modules came in training mode (the model, 0, 1, ..)" in findings["train-mode"].what
+
+
+def test_statistics_of_the_batch_couple_it(world: World) -> None:
+    norm = nn.BatchNorm2d(1, track_running_stats=False).requires_grad_(False)
+    _, findings = world.facts(around(world, before=norm))
+    assert set(findings) == {"declared-uncoupled"}
+    norm = nn.BatchNorm2d(1).requires_grad_(False).eval()
+    assert world.facts(around(world, before=norm))[1] == {}
+
+
+def test_scores_of_another_shape_are_refused(world: World) -> None:
+    with pytest.raises(ContractError, match=r"shape \(32,\) for 32 inputs"):
+        world.facts(around(world, after=lambda scores: scores[:, 0]))
+
+
+# ---- probes
+
+
+@pytest.mark.parametrize("threat", ["linf:1e-7", "linf:0.05", "linf:0.15", "l2:0.5", "l1:2"])
+@pytest.mark.parametrize("name", ["identity", "gaussian-noise", "bit-depth"])
+def test_a_sound_evaluation_raises_nothing_and_is_cheap(
+    world: World, name: str, threat: str
+) -> None:
+    result = world.probe(sound(world, name), PGD(), ThreatModel.parse(threat))
+    assert result.findings == ()
+    assert result.forwards + result.backwards <= 360 * PILOT
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_noise_of_a_stochastic_defence_raises_nothing(world: World, seed: int) -> None:
+    threat = ThreatModel.parse("linf:1e-7")
+    assert world.probe(GaussianNoise(model=world.net), PGD(), threat, seed).findings == ()
+
+
+def test_coded_inference_raises_nothing(world: World) -> None:
+    result = world.probe(sound(world, "coded-smoothing"), PGD(steps=8, step=0.25))
+    assert result.findings == ()
+
+
+@pytest.mark.parametrize("name", ["identity", "gaussian-noise"])
+def test_every_pass_is_counted(world: World, name: str) -> None:
+    counting = Around(world.net).eval()
+    defense = DEFENSES.get(name)(model=counting)
+    facts, _ = world.facts(defense)
+    seen = []
+    counting.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    back = []
+    counting.register_forward_pre_hook(
+        lambda _, inputs: back.append(len(inputs[0]) * inputs[0].requires_grad)
+    )
+    # Out of order: passes are counted by sample, not by place.
+    order = torch.arange(PILOT).flip(0)
+    x, y, samples = world.x[order], world.y[order], world.samples[order]
+    result = probe(defense, defense, facts, x, y, samples, LINF, 0, PGD(steps=10), 5)
+    assert (result.forwards, result.backwards) == (sum(seen), sum(back))
+
+
+def test_the_pilot_is_reproducible_and_leaves_the_global_generator_alone(world: World) -> None:
+    state = torch.get_rng_state()
+    attack = PGD(steps=3, step=0.02)
+    results = [world.probe(GaussianNoise(model=world.net), attack) for _ in range(2)]
+    assert results[0] == results[1]
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("name", ["identity", "gaussian-noise"])
+def test_too_few_steps_have_not_converged(world: World, name: str) -> None:
+    found = world.probed(sound(world, name), PGD(steps=4, step=0.05, random_start=False))
+    assert set(found) == {"not-converged"}
+    assert found["not-converged"].severity is Severity.WARNING
+    assert found["not-converged"].figures["longer_steps"] == 20
+    assert "20 steps instead of 4 take a further" in found["not-converged"].what
+
+
+def test_the_longer_run_goes_on_where_the_shorter_ended(world: World) -> None:
+    attack = PGD(steps=4, step=0.05)
+    short, long = (
+        world.probed(Identity(model=world.net), attack_)["not-converged"].figures
+        for attack_ in (attack, PGD(steps=4, step=0.05, until_broken=False))
+    )
+    assert short == long
+
+
+@pytest.mark.parametrize(
+    ("name", "attack"),
+    [("identity", PGD(steps=50, restarts=3)), ("gaussian-noise", PGD(steps=10, draws=10))],
+)
+def test_convergence_that_was_not_tested_is_said_so(world: World, name: str, attack: PGD) -> None:
+    found = world.probed(sound(world, name), attack)
+    assert set(found) == {"convergence-untested"}
+    assert found["convergence-untested"].severity is Severity.INFO
+
+
+class Rippled(nn.Module):
+    """Two classes; brightness moves the margin up and down with a period of 0.02.
+
+    From just beside a crest, at .5, steps of .02 go from crest to crest and never meet a trough,
+    while steps of .01 fall into the first.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        lead = torch.cos(2 * torch.pi / 0.02 * (x.flatten(1).mean(1) - 0.5 - 0.0005))
+        return torch.stack([lead, -lead], dim=1)
+
+
+def test_a_larger_eps_that_breaks_less_is_found() -> None:
+    x, y = torch.full((PILOT, 1, 4, 4), 0.5), torch.zeros(PILOT, dtype=torch.int64)
+    samples, defense = torch.arange(PILOT), Identity(model=Rippled())
+    facts, findings = facts_module.test_facts(defense, x, samples, 0, [])
+    assert findings == []
+    attack = PGD(random_start=False)
+    result = probe(defense, defense, facts, x, y, samples, LINF, 0, attack, 1)
+    found = {finding.code: finding for finding in result.findings}
+    assert found["larger-eps-more-robust"].severity is Severity.WARNING
+    assert found["larger-eps-more-robust"].figures["accuracy"] == 0
+    assert found["larger-eps-more-robust"].figures["larger_eps_accuracy"] == 1
+    assert found["larger-eps-more-robust"].samples == tuple(range(PILOT))
+
+
+def uphill(x: Tensor) -> Tensor:
+    """The value of x with the opposite gradient."""
+    return 2 * x.detach() - x
+
+
+@pytest.mark.parametrize("threat", ["linf:0.1", "l2:1", "l1:4"])
+def test_a_reversed_gradient_holds_the_whole_box(world: World, threat: str) -> None:
+    defense = around(world, before=uphill)
+    assert world.facts(defense)[1] == {}  # a gradient is there; only the attack shows its worth
+    found = world.probed(defense, PGD(), ThreatModel.parse(threat))
+    assert found["whole-box-holds"].severity is Severity.FAILURE
+    assert found["whole-box-holds"].figures["accuracy"] > 0.8
+    assert found["whole-box-holds"].figures["reachable"] == len(found["whole-box-holds"].samples)
+
+
+def test_a_random_defence_without_a_gradient_holds_the_whole_box(world: World) -> None:
+    found = world.probed(GaussianNoise(model=around(world, before=uphill).model), PGD())
+    assert found["whole-box-holds"].figures["accuracy"] > 0.5
+
+
+def test_cross_entropy_alone_need_not_break_the_whole_box(world: World) -> None:
+    scaled = around(world, after=lambda scores: 1000 * scores)
+    assert "whole-box-holds" not in world.probed(scaled, PGD(loss=LossName.MARGIN))
+
+
+def test_eps_of_zero_is_no_reason_to_stop(world: World) -> None:
+    assert world.probed(Identity(model=world.net), PGD(), ThreatModel.parse("linf:0")) == {}
+
+
+def test_a_budget_that_is_the_whole_box_cannot_be_doubled(world: World) -> None:
+    assert world.probed(Identity(model=world.net), PGD(), ThreatModel.parse("linf:1")) == {}
+
+
+def test_a_defence_that_is_never_right_is_not_attacked(world: World) -> None:
+    wrong = Identity(model=Around(world.net, after=lambda scores: -scores).eval())
+    result = world.probe(wrong, PGD())
+    assert result == ProbeResult((), PILOT, 0)
+
+
+# ---- after the run
+
+
+def records(
+    correct: dict[str, list[float]], clean: float = 1.0, draws: int | None = None
+) -> pd.DataFrame:
+    """Verdicts by attack, one number for each sample; votes if there were draws."""
+
+    def votes(share: float) -> tuple[int, ...] | None:
+        return None if draws is None else (round(share * draws), draws - round(share * draws))
+
+    rows = [
+        Record(
+            sample=sample,
+            label=0,
+            clean=0,
+            attack=attack,
+            prediction=0,
+            correct=share,
+            votes=votes(share),
+            choosing=None,
+            clean_correct=clean,
+            clean_votes=votes(clean),
+            selected=True,
+            distance=0.1,
+            forwards=1,
+            backwards=1,
+            seed=0,
+        )
+        for attack, shares in correct.items()
+        for sample, share in enumerate(shares)
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_an_attack_must_beat_noise() -> None:
+    table = records({"pgd": [1, 1, 1, 0], "noise": [1, 1, 0, 1], "strong": [0, 0, 0, 1]})
+    (finding,) = compare_attacks(table, {"noise"})
+    assert (finding.code, finding.severity) == ("noise-as-strong", Severity.WARNING)
+    assert finding.figures == {"attack": 0.75, "noise": 0.75, "clean": 1.0, "samples": 4}
+    assert finding.samples == (2,)
+    assert "pgd leaves 75.0% of 4 samples right" in finding.what
+
+
+def test_the_strongest_noise_is_the_one_to_beat() -> None:
+    table = records({"pgd": [1, 1, 0, 1], "weak": [1, 1, 1, 1], "noise": [1, 0, 0, 1]})
+    (finding,) = compare_attacks(table, {"weak", "noise"})
+    assert finding.figures["noise"] == 0.5
+
+
+def test_an_attack_that_leaves_nothing_right_needs_no_comparison() -> None:
+    assert compare_attacks(records({"pgd": [0, 0], "noise": [0, 0]}), {"noise"}) == []
+
+
+def test_without_noise_there_is_nothing_to_say() -> None:
+    assert compare_attacks(records({"pgd": [1, 1]}), set()) == []
+    assert compare_attacks(records({"noise": [1, 1]}), {"noise"}) == []
+
+
+def test_where_neither_breaks_anything_eps_may_be_too_small() -> None:
+    (finding,) = compare_attacks(records({"pgd": [1, 1], "noise": [1, 1]}), {"noise"})
+    assert finding.severity is Severity.INFO
+
+
+@pytest.mark.parametrize(
+    ("attack", "severity"),
+    # 50 samples with 100 draws each: two standard errors of a difference are 0.02.
+    [(0.895, Severity.INFO), (0.905, Severity.INFO), (0.8, None)],
+)
+def test_the_judges_noise_is_allowed_for(attack: float, severity: Severity | None) -> None:
+    table = records({"pgd": [attack] * 50, "noise": [0.9] * 50}, clean=0.9, draws=100)
+    found = compare_attacks(table, {"noise"})
+    assert [finding.severity for finding in found] == ([severity] if severity else [])
+
+
+def test_noise_that_breaks_as_much_of_a_random_defence_is_found() -> None:
+    table = records({"pgd": [0.6] * 50, "noise": [0.6] * 50}, clean=0.9, draws=100)
+    (finding,) = compare_attacks(table, {"noise"})
+    assert finding.severity is Severity.WARNING
