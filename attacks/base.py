@@ -54,10 +54,18 @@ class Attack(ABC):
 
     An attack only proposes. Whether a proposal is allowed is checked by the engine, and
     whether it succeeds is judged by the defence on draws the attack never sees.
+
+    Attributes:
+        norms: the norms it can attack in.
+        needs_gradient: it asks for ascents.
+        control: it is there to be beaten, and need not find what can be found.
+        one_step: it takes a single step, which is exact on linear models only.
     """
 
     norms: ClassVar[frozenset[Norm]] = frozenset(Norm)
     needs_gradient: ClassVar[bool] = True
+    control: ClassVar[bool] = False
+    one_step: ClassVar[bool] = False
 
     @abstractmethod
     def perturb(

@@ -27,7 +27,12 @@ class Slope(NamedTuple):
 def slope(
     target: Target, x: Tensor, y: Tensor, loss: Loss, streams: Streams, draws: int = 1
 ) -> Slope:
-    """Mean margin and mean gradient over ``draws`` draws, one forward and backward pass each."""
+    """Mean margin and mean gradient over ``draws`` draws, one forward and backward pass each.
+
+    All draws of a deterministic target are the same one, and it is paid for once.
+    """
+    if not target.stochastic:
+        draws = 1
     first = target.ascent(x, y, loss, streams.child("draw", 0))
     lead, scale = margin(first.logits, y), first.logits.abs().amax(1)
     gradient = first.gradient
@@ -43,7 +48,10 @@ def standing(target: Target, x: Tensor, y: Tensor, streams: Streams, draws: int 
     """Mean over draws of (share of right draws, margin), shape (batch, 2): lower is more broken.
 
     The share comes first because it is what the judge will count; the margin breaks its ties.
+    As in ``slope``, a deterministic target is asked once.
     """
+    if not target.stochastic:
+        draws = 1
     total = x.new_zeros(len(x), 2)
     for draw in range(draws):
         lead = margin(target.logits(x, streams.child("draw", draw)), y)

@@ -30,6 +30,8 @@ class FGSM(Attack):
         loss: what is raised: ce, margin or dlr.
     """
 
+    one_step = True
+
     draws: int = 1
     loss: LossName = LossName.CE
 

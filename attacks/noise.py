@@ -27,6 +27,7 @@ class Noise(Attack):
     """
 
     needs_gradient = False
+    control = True
 
     tries: int = 10
     draws: int = 1

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 
 from robustcode.attacks.base import ATTACKS, Attack, Target
 from robustcode.attacks.expectation import more_broken, slope, standing
-from robustcode.attacks.losses import LOSSES, LossName
+from robustcode.attacks.losses import LOSSES, LossName, margin
 from robustcode.errors import ConfigError
 from robustcode.seeds import Streams
-from robustcode.threat import ThreatModel
+from robustcode.threat import ThreatModel, column
 
 # The search may run on a folded copy of the model whose logits differ in the last digits. A sample
 # leaves only when it is broken by more than such rounding, relative to its largest logit.
 ROUNDING = 1e-4
+# Samples leave together, when they are this share of the batch: a batch of a size not seen before
+# costs a small network about one pass, since its convolutions are compiled for each size.
+LEAVE_SHARE = 1 / 8
+# Looking for samples that no longer move reads the whole batch; doing so at every step would cost
+# a small network 5 % and save little.
+SETTLED_EVERY = 5
 
 
 @ATTACKS.register("pgd")
@@ -35,7 +41,8 @@ class PGD(Attack):
 
     Attributes:
         steps: number of ascent steps.
-        step: length of one step as a fraction of ``threat.eps``.
+        step: length of one step as a fraction of ``threat.eps``. On the published CIFAR-10 and
+            MNIST networks .2 left 1 to 2 points fewer right than .1 after 20 steps.
         draws: draws of the defence averaged per step; 1 is plain PGD.
         restarts: independent starts; only samples still standing are started again.
         loss: what is raised: ce, margin or dlr.
@@ -45,7 +52,7 @@ class PGD(Attack):
     """
 
     steps: int = 40
-    step: float = 0.1
+    step: float = 0.2
     draws: int = 1
     restarts: int = 1
     loss: LossName = LossName.CE
@@ -70,58 +77,57 @@ class PGD(Attack):
     def _search(
         self, target: Target, x: Tensor, y: Tensor, threat: ThreatModel, streams: Streams
     ) -> Tensor:
-        best = _Best(x)
+        """The search on a deterministic target, whose draws are all the same one."""
+        best = _Best.of(x, self.until_broken)
         for restart in range(self.restarts):
-            rows = best.standing(self.until_broken)
+            rows = best.open().nonzero().squeeze(1)
             if len(rows) == 0:
                 break
-            stream = streams[rows].child("restart", restart)
-            x_adv = self._start(x[rows], threat, stream)
-            for number in range(self.steps):
-                # All draws of a deterministic target are the same one.
-                loss, at = LOSSES[self.loss], stream.child("step", number)
-                here = slope(target, x_adv, y[rows], loss, at)
-                best.offer(rows, x_adv, here.margin, here.scale)
-                ahead = self._step(x_adv, x[rows], here.gradient, threat)
-                # A fixed point: the same input gives the same gradient for ever after.
-                going = (ahead != x_adv).flatten(1).any(1)
-                if self.until_broken:
-                    going &= ~best.broken[rows]
-                if not going.all():
-                    rows, stream, ahead = rows[going], stream[going], ahead[going]
-                x_adv = ahead
-                if len(rows) == 0:
-                    break
-            if len(rows):
-                lead = standing(target, x_adv, y[rows], stream.child("end"))[:, 1]
-                best.offer(rows, x_adv, lead, torch.zeros_like(lead))
+            start = streams[rows].child("restart", restart)
+            climb = _Climb(rows, x[rows], y[rows], start, self._start(x[rows], threat, start))
+            self._climb(target, threat, climb, best)
         return best.x_adv
+
+    def _climb(self, target: Target, threat: ThreatModel, climb: _Climb, best: _Best) -> None:
+        loss = LOSSES[self.loss]
+        for number in range(1, self.steps + 1):
+            here = target.ascent(climb.x_adv, climb.y, loss, climb.streams)
+            best.offer(climb.rows, climb.x_adv, climb.y, here.logits)
+            ahead = self._step(climb.x_adv, climb.x, here.gradient, threat)
+            going = best.open()[climb.rows]
+            if number % SETTLED_EVERY == 0:
+                # A fixed point: the same input gives the same gradient for ever after.
+                going &= (ahead != climb.x_adv).flatten(1).any(1)
+            climb.x_adv = ahead
+            left = len(going) - int(going.sum())
+            if left == len(going):
+                return
+            if left >= LEAVE_SHARE * len(going):
+                climb = climb[going]
+        logits = target.logits(climb.x_adv, climb.streams)
+        best.offer(climb.rows, climb.x_adv, climb.y, logits)
 
     def _search_stochastic(
         self, target: Target, x: Tensor, y: Tensor, threat: ThreatModel, streams: Streams
     ) -> Tensor:
-        best, record = x, None
+        best, record = x, x.new_full((len(x), 2), torch.inf)
         judged = streams.child("held out")
         for restart in range(self.restarts):
             stream = streams.child("restart", restart)
             x_adv = self._start(x, threat, stream)
-            seen = _Best(x_adv)
-            everyone = torch.arange(len(x), device=x.device)
+            seen, lowest = x_adv, x.new_full((len(x),), torch.inf)
             for number in range(self.steps):
-                here = slope(
-                    target, x_adv, y, LOSSES[self.loss], stream.child("step", number), self.draws
-                )
-                seen.offer(everyone, x_adv, here.margin, here.scale)
+                at = stream.child("step", number)
+                here = slope(target, x_adv, y, LOSSES[self.loss], at, self.draws)
+                lower = here.margin < lowest
+                seen = torch.where(column(lower, x), x_adv, seen)
+                lowest = torch.where(lower, here.margin, lowest)
                 x_adv = self._step(x_adv, x, here.gradient, threat)
-            for candidate in (x_adv, seen.x_adv):
+            for candidate in (x_adv, seen):
                 table = standing(target, candidate, y, judged, self.held_out)
-                better = (
-                    torch.ones_like(y, dtype=torch.bool)
-                    if record is None
-                    else more_broken(table, record)
-                )
-                best = torch.where(better.view(-1, *[1] * (x.ndim - 1)), candidate, best)
-                record = table if record is None else torch.where(better[:, None], table, record)
+                better = more_broken(table, record)
+                best = torch.where(column(better, x), candidate, best)
+                record = torch.where(better[:, None], table, record)
         return best
 
     def _start(self, x: Tensor, threat: ThreatModel, streams: Streams) -> Tensor:
@@ -129,22 +135,47 @@ class PGD(Attack):
 
     def _step(self, x_adv: Tensor, x: Tensor, gradient: Tensor, threat: ThreatModel) -> Tensor:
         ascent = threat.steepest(gradient, x_adv)
-        return threat.project(x_adv + self.step * threat.eps * ascent, x)
+        return threat.project(torch.add(x_adv, ascent, alpha=self.step * threat.eps), x)
 
 
+@dataclass
+class _Climb:
+    """The samples that one restart still moves, row by row."""
+
+    rows: Tensor  # int64, where each sample is in the whole batch
+    x: Tensor
+    y: Tensor
+    streams: Streams
+    x_adv: Tensor
+
+    def __getitem__(self, chosen: Tensor) -> _Climb:
+        return _Climb(*(getattr(self, field.name)[chosen] for field in fields(self)))
+
+
+@dataclass
 class _Best:
-    """The iterate with the lowest margin of each sample."""
+    """The iterate with the lowest margin of each sample, and whether that breaks it."""
 
-    def __init__(self, x: Tensor) -> None:
-        self.x_adv = x.clone()
-        self.margin = x.new_full((len(x),), torch.inf)
-        self.broken = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+    x_adv: Tensor
+    margin: Tensor
+    broken: Tensor
+    until_broken: bool
 
-    def offer(self, rows: Tensor, x_adv: Tensor, margin: Tensor, scale: Tensor) -> None:
-        better = margin < self.margin[rows]
-        self.x_adv[rows[better]] = x_adv[better]
-        self.margin[rows[better]] = margin[better].to(self.margin.dtype)
-        self.broken[rows] |= margin < -ROUNDING * scale
+    @classmethod
+    def of(cls, x: Tensor, until_broken: bool) -> _Best:
+        margin = x.new_full((len(x),), torch.inf)
+        return cls(x.clone(), margin, torch.zeros_like(margin, dtype=torch.bool), until_broken)
 
-    def standing(self, until_broken: bool) -> Tensor:
-        return (~self.broken | (not until_broken)).nonzero().squeeze(1)
+    def open(self) -> Tensor:
+        """Which samples may still be improved, bool of shape (batch,)."""
+        return ~self.broken | (not self.until_broken)
+
+    def offer(self, rows: Tensor, x_adv: Tensor, y: Tensor, logits: Tensor) -> None:
+        """Compare with one iterate of some samples, given its logits."""
+        lead = margin(logits, y).to(self.margin.dtype)
+        # What a broken sample is later offered depends on how long its batch keeps it.
+        better = ((lead < self.margin[rows]) & self.open()[rows]).nonzero().squeeze(1)
+        where = rows[better]
+        self.x_adv.index_copy_(0, where, x_adv.index_select(0, better))
+        self.margin[where] = lead[better]
+        self.broken[rows] |= lead < -ROUNDING * logits.abs().amax(1)

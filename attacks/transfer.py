@@ -31,7 +31,7 @@ class Transfer(Attack):
     """
 
     steps: int = 40
-    step: float = 0.1
+    step: float = 0.2
     loss: LossName = LossName.MARGIN
 
     def __post_init__(self) -> None:

@@ -31,9 +31,9 @@ _LATEX = {
 
 
 def plain(text: str) -> str:
-    """One line without control characters or marks that change the direction of reading.
+    r"""One line without control characters or marks that change the direction of reading.
 
-    >>> plain("two\\nlines")
+    >>> plain("two\nlines")
     'two lines'
     """
     return "".join(

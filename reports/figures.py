@@ -74,4 +74,6 @@ def _saved(figure: Figure, kind: str) -> bytes:
 def _drawable(label: str) -> str:
     """Latin letters only: the built-in font lacks others, and would warn and draw boxes."""
     shown = plain(label).encode("latin-1", "replace").decode("latin-1")
-    return shown if len(shown) <= LONGEST_LABEL else f"{shown[: LONGEST_LABEL - 3]}..."
+    if len(shown) <= LONGEST_LABEL:
+        return shown
+    return f"{shown[: LONGEST_LABEL // 2]}...{shown[3 - LONGEST_LABEL // 2 :]}"

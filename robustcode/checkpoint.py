@@ -59,9 +59,10 @@ def load_classifier(
 ) -> Classifier:
     """The classifier ``spec`` with the weights of ``checkpoint``, or those shipped for it.
 
-    It takes images in [0, 1] and computes in float32. It has at least ``classes`` classes, and as
-    many as the weights tell apart: data may lack samples of the last ones. Registered and timm networks come in eval
-    mode; what a user's callable returns stays in the mode it came in, and needs no checkpoint.
+    It takes images in [0, 1] and computes in float32. It has at least ``classes`` classes, and
+    as many as the weights tell apart: data may lack samples of the last ones. Registered and
+    timm networks come in eval mode; what a user's callable returns stays in the mode it came in,
+    and needs no checkpoint.
 
     The normalisation inside is the first of: ``mean`` and ``std``; what the checkpoint says (a
     file of ``save_checkpoint`` does); what the architecture's published weights expect, see

@@ -77,9 +77,9 @@ def compare_attacks(records: pd.DataFrame, noise_names: set[str]) -> list[Findin
     noises = [table for name, table in tables.items() if name in noise_names]
     if not noises:
         return []
-    noise = min(noises, key=lambda table: float(table["correct"].mean()))
+    noise = min(noises, key=lambda table: float(table["correct"].mean())).add_suffix("_noise")
     found = (
-        _against_noise(name, table.join(noise, rsuffix="_noise", how="inner"))
+        _against_noise(name, table.join(noise, how="inner"))
         for name, table in tables.items()
         if name not in noise_names
     )
@@ -91,7 +91,7 @@ def _right(rows: pd.DataFrame) -> pd.DataFrame:
     rows = rows.set_index("sample")
     table = rows[["correct", "clean_correct"]].astype(float)
     for share, votes in (("correct", "votes"), ("clean_correct", "clean_votes")):
-        draws = [1 if counts is None else max(1, sum(counts)) for counts in rows[votes]]
+        draws = [max(1, sum(counts)) if isinstance(counts, tuple) else 1 for counts in rows[votes]]
         # Shares of 0 and 1 have none: so neither do the verdicts on a deterministic defence.
         table[f"{share}_variance"] = table[share] * (1 - table[share]) / draws
     return table
@@ -104,13 +104,13 @@ def _against_noise(name: str, pairs: pd.DataFrame) -> Finding | None:
     clean = float(pairs["clean_correct"].mean())
 
     def slack(*columns: str) -> float:
-        variance = sum(float(pairs[f"{column}_variance"].sum()) for column in columns)
+        variance = sum(float(pairs[column].sum()) for column in columns)
         return 2 * math.sqrt(variance) / len(pairs)
 
-    if attack <= 0 or attack < noise - slack("correct", "correct_noise"):
+    if attack <= 0 or attack < noise - slack("correct_variance", "correct_variance_noise"):
         return None
-    nothing = attack >= clean - slack("correct", "clean_correct")
-    nothing &= noise >= clean - slack("correct_noise", "clean_correct")
+    nothing = attack >= clean - slack("correct_variance", "clean_correct_variance")
+    nothing &= noise >= clean - slack("correct_variance_noise", "clean_correct_variance")
     figures = {"attack": attack, "noise": noise, "clean": clean, "samples": float(len(pairs))}
     beaten = pairs.index[(pairs["correct"] >= 0.5) & (pairs["correct_noise"] < 0.5)]
     if nothing:

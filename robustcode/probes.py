@@ -185,10 +185,10 @@ def _not_converged(
     """``not-converged``: more steps still help.
 
     Raised when five times the steps break two or more of the samples tried, and five points or
-    more of the accuracy on what is right without attack. For a deterministic defence only samples still right are tried and
-    the longer run goes on from the shorter, so that what it adds is no noise; if it truly adds 1 %,
-    two of twelve samples show it by chance in one run of 150. For a stochastic one both runs are
-    judged on the same draws and must differ by three standard errors.
+    more of the accuracy on what is right without attack. For a deterministic defence only samples
+    still right are tried, and the longer run goes on from the shorter: what it adds is no noise.
+    If it truly adds 1 % of them, two of twelve show it in one run of 150. For a stochastic one
+    both runs are judged on the same draws and must differ by three standard errors.
 
     Why it matters: the accuracy reported is one of the attack's patience. What to do: raise
     ``steps`` until nothing changes.
@@ -281,9 +281,9 @@ def _whole_box_holds(
     return Finding(
         code="whole-box-holds",
         severity=Severity.FAILURE,
-        what=f"with the whole box as budget ({whole}) {float(best.mean()):.1%} of {len(rows)} pilot "
-        f"samples stay right; for {reachable} of those {len(stuck)} an image of the pilot itself, "
-        "which is allowed, is taken for another class",
+        what=f"with the whole box as budget ({whole}) {float(best.mean()):.1%} of {len(rows)} "
+        f"pilot samples stay right; for {reachable} of those {len(stuck)} an image of the pilot "
+        "itself, which is allowed, is taken for another class",
         remedy="the attack cannot follow this defence's gradient, so its accuracies mean little at "
         "any eps: look for masked gradients, give a surrogate, try the transfer attack",
         figures={

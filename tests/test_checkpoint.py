@@ -26,8 +26,9 @@ from robustcode.checkpoint import (
 )
 from robustcode.data import load_data
 from robustcode.errors import CheckpointError, ConfigError
-from robustcode.models import Normalize, as_classifier, build_model
+from robustcode.models import SHIPPED, Normalize, as_classifier, build_model
 from robustcode.models.fit import nearest
+from robustcode.models.shipped import shipped_weights
 
 torch.set_num_threads(1)
 
@@ -210,7 +211,7 @@ def test_a_whole_module_and_a_program_are_refused(network: nn.Module, tmp_path: 
         read_state_dict(tmp_path / "module.pt")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch deprecates tracing; its files are still around
-        program = torch.jit.trace(network, torch.rand(1, 1, 8, 8))  # type: ignore[no-untyped-call]
+        program = torch.jit.trace(network, torch.rand(1, 1, 8, 8))
         torch.jit.save(program, str(tmp_path / "jit.pt"))
     with pytest.raises(CheckpointError, match="TorchScript file is a program"):
         read_state_dict(tmp_path / "jit.pt")
@@ -456,3 +457,16 @@ def test_sha256_is_that_of_the_bytes(tmp_path: Path) -> None:
     assert sha256_of(tmp_path / "x") == hashlib.sha256(b"weights" * 300_000).hexdigest()
     with pytest.raises(CheckpointError, match="cannot be read"):
         sha256_of(tmp_path / "none")
+
+
+@pytest.mark.parametrize("spec", list(SHIPPED))
+def test_shipped_weights_need_no_checkpoint(spec: str) -> None:
+    file = shipped_weights(spec)
+    assert file is not None
+    assert len(file.read_bytes()) < 1_000_000
+    data = load_data("digits")
+    classifier = load_classifier(spec, classes=data.classes)
+    with torch.inference_mode():
+        found = classifier(data.images(range(len(data)))).argmax(1)
+    # Nine in ten is what a linear classifier reaches on these digits.
+    assert (found == data.targets(range(len(data)))).float().mean() > 0.9

@@ -105,6 +105,15 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     assert {"robustcode/py.typed", "robustcode/attacks/base.py"} <= package
 
 
+def test_the_sdist_holds_what_a_build_needs(sdist: Path) -> None:
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {"LICENSE", "README.md", "CHANGELOG.md", "pyproject.toml"} <= names
+    assert {"attacks/base.py", "robustcode/errors.py"} <= names
+    folders = {name.partition("/")[0] for name in names if "/" in name}
+    assert folders == {"attacks", "defenses", "reports", "robustcode", "robustcode.egg-info"}
+
+
 def test_the_wheel_says_what_it_is(wheel: Path) -> None:
     archive = zipfile.ZipFile(wheel)
     (metadata,) = (name for name in archive.namelist() if name.endswith("METADATA"))

@@ -151,9 +151,10 @@ def test_adversarial_training_is_what_withstands_attack(tmp_path: Path) -> None:
     robust: dict[str, float] = {}
     for name in ("standard", "adversarial"):
         out = tmp_path / f"{name}.safetensors"
-        run(out, recipe=recipe_text(name), samples=None, batch_size=32, lr=4e-3, epochs=3)
+        run(out, recipe=recipe_text(name), samples=None, batch_size=32, lr=4e-3, epochs=5)
         robust[name] = accuracy_under_pgd(out)
-    assert robust["adversarial"] > robust["standard"] + 0.2
+    # Three standard errors of a difference between two accuracies on 500 samples.
+    assert robust["adversarial"] > robust["standard"] + 0.1
 
 
 @pytest.mark.parametrize("eps", [0.01, 0.1])
@@ -183,7 +184,7 @@ def test_trades_on_the_decision_boundary_pays_log_cosh(beta: float) -> None:
     """Where the margin is 0, KL(f(x) || f(x')) at margin d is log cosh(d / 2), even in d."""
     model, (x, y, streams) = line(), batch(1)
     with torch.no_grad():
-        model.bias -= model(x)[0, 0]
+        model.bias.sub_(model(x)[0, 0])
     reach = 0.1 * model.weight.abs().sum()
     expected = math.log(2) + beta * torch.log(torch.cosh(reach / 2))
     loss = Trades(threat=THREAT, beta=beta).loss(model, x, y, streams)
@@ -250,7 +251,7 @@ def test_a_recipe_draws_from_its_streams_alone(recipe: Adversarial | Trades | Mi
 def test_an_augmented_image_is_a_window_of_the_padded_one() -> None:
     torch.manual_seed(0)
     x = torch.rand(40, 3, 32, 32)
-    streams = Streams.of(0, "test", torch.arange(20))
+    streams = Streams.of(0, "test", torch.arange(40))
     seen = set()
     padded = F.pad(x, [PAD] * 4)
     for image, got in zip(padded, crop_and_flip(x, streams), strict=True):
@@ -274,7 +275,7 @@ def test_an_augmented_image_is_a_window_of_the_padded_one() -> None:
 
 
 def test_the_same_run_gives_the_same_bytes_and_another_seed_gives_others(tmp_path: Path) -> None:
-    mixup = {"recipe": "mixup", "epochs": 1}
+    mixup: dict[str, Any] = {"recipe": "mixup", "epochs": 1}
     files = [tmp_path / name / "w.safetensors" for name in "abc"]
     first = run(files[0], **mixup)
     torch.rand(1)  # the global generator is somewhere else by now

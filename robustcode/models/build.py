@@ -47,7 +47,7 @@ def is_registered(spec: str) -> bool:
 
 def _from_timm(name: str, classes: int | None) -> nn.Module:
     try:
-        import timm
+        import timm  # pyright: ignore[reportMissingImports]  # an extra
     except Exception as cause:  # a broken torchvision raises far more than ImportError
         raise ConfigError(
             f"model 'timm:{name}' needs timm, which cannot be imported here "

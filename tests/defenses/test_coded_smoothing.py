@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from robustcode.coding import Code
 from robustcode.defenses import CodedSmoothing, coded_inference
+from robustcode.defenses.coded_smoothing import CHUNK
 from robustcode.errors import ConfigError, DataError
 from robustcode.seeds import Streams
 
@@ -154,7 +155,7 @@ def test_the_model_is_never_given_more_than_a_chunk() -> None:
     defense = CodedSmoothing(model=Watched(), mates=images(10, "pool", 1, 2, 2), k=K)
     x, streams = images(200, "x", 1, 2, 2), streams_of(200)
     scores = defense.logits(x, streams)
-    assert max(sizes) <= 1024
+    assert max(sizes) <= CHUNK
     assert sum(sizes) == 200 * 12
     last = defense.logits(x[-1:], streams[torch.tensor([199])])
     torch.testing.assert_close(scores[-1:], last, atol=ROUNDING, rtol=0)
