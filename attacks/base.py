@@ -59,7 +59,7 @@ class Attack(ABC):
         norms: the norms it can attack in.
         needs_gradient: it asks for ascents.
         control: it is there to be beaten, and need not find what can be found.
-        one_step: it takes a single step, which is exact on linear models only.
+        one_step: it takes a single step, which is exact on linear models of two classes only.
     """
 
     norms: ClassVar[frozenset[Norm]] = frozenset(Norm)

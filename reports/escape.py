@@ -58,10 +58,19 @@ def latex(text: str) -> str:
     >>> latex(r"\input{x} & 5%")
     '\\textbackslash{}input\\{x\\} \\& 5\\%'
     """
+    line = plain(text)
+    # Settings have no spaces to break a line at.
+    breaks = {match.start() for match in re.finditer(r"[,:=](?=[A-Za-z])", line)}
     return "".join(
-        _LATEX.get(mark, mark) if mark <= "~" or "À" <= mark <= "ÿ" else f"[U+{ord(mark):04X}]"
-        for mark in plain(text)
+        _in_latex(mark) + (r"\allowbreak{}" if place in breaks else "")
+        for place, mark in enumerate(line)
     )
+
+
+def _in_latex(mark: str) -> str:
+    if mark in _LATEX:
+        return _LATEX[mark]
+    return mark if mark <= "~" or "À" <= mark <= "ÿ" else f"[U+{ord(mark):04X}]"
 
 
 def cell(value: object) -> object:

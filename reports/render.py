@@ -15,7 +15,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from robustcode.errors import ConfigError, StoreError
-from robustcode.reports.escape import cell, latex, markdown
+from robustcode.reports.escape import cell, latex, markdown, plain
 from robustcode.reports.figures import chart
 from robustcode.reports.page import Page, compose
 from robustcode.reports.table import Row
@@ -58,10 +58,24 @@ def render(page: Page) -> dict[str, bytes]:
 
 
 class _Preformatted:
-    """Text that keeps its lines in Markdown, inside an HTML element that nothing closes early."""
+    """A spec that keeps its lines, as an HTML element that nothing inside closes early.
 
-    def __init__(self, text: str) -> None:
-        self.text = f"<pre>\n{html.escape(text, quote=False)}</pre>"
+    Marks that are not shown are written as TOML escapes, so that the text still says the same.
+    """
+
+    def __init__(self, spec: str) -> None:
+        lines = ("".join(map(_shown, line)) for line in spec.splitlines())
+        self.text = "<pre>\n" + html.escape("\n".join(lines), quote=False) + "\n</pre>"
+
+    def __html__(self) -> str:  # what Jinja2 asks a value for before it escapes it
+        return self.text
+
+
+def _shown(mark: str) -> str:
+    if plain(mark):
+        return mark
+    code = ord(mark)
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
 
 
 def _html(page: Page, figures: dict[str, dict[str, bytes]]) -> str:
@@ -70,14 +84,20 @@ def _html(page: Page, figures: dict[str, dict[str, bytes]]) -> str:
         stem: "data:image/svg+xml;base64," + base64.b64encode(formats["svg"]).decode()
         for stem, formats in figures.items()
     }
+
+    def finish(value: object) -> object:
+        return value if isinstance(value, _Preformatted) else plain(str(value))
+
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
+        finalize=finish,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html").render(page=page, pictures=pictures)
+    template = environment.get_template("report.html")
+    return template.render(page=page, pictures=pictures, preformatted=_Preformatted)
 
 
 def _escaped(name: str, escape: Callable[[str], str]) -> Any:

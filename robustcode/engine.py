@@ -17,6 +17,7 @@ from robustcode.errors import StoreError
 from robustcode.facts import test_facts
 from robustcode.fast import for_search
 from robustcode.findings import Facts, Finding, Severity, compare_attacks
+from robustcode.memory import is_out_of_memory
 from robustcode.plan import check_attacks, resolve
 from robustcode.probes import probe
 from robustcode.progress import bar
@@ -82,9 +83,21 @@ def threads(count: int) -> Iterator[None]:
 
 
 def _diagnose(spec: RunSpec, subject: Subject, modes: list[str]) -> dict[str, Any]:
-    """Test the defence's facts, then the evaluation itself, on a few samples spread over all."""
+    """Test the evaluation on a pilot; on a smaller one where memory is short."""
+    size = min(PILOT, len(subject.samples))
+    while True:
+        try:
+            return _diagnose_on(size, spec, subject, modes)
+        except (MemoryError, RuntimeError) as cause:
+            if size == 1 or not is_out_of_memory(cause):
+                raise
+            size //= 2
+
+
+def _diagnose_on(size: int, spec: RunSpec, subject: Subject, modes: list[str]) -> dict[str, Any]:
+    """Test the defence's facts, then the evaluation itself, on samples spread over all."""
     samples = subject.samples
-    places = torch.linspace(0, len(samples) - 1, min(PILOT, len(samples))).long()
+    places = torch.linspace(0, len(samples) - 1, size).long()
     pilot = samples[places]
     x, y = subject.batch(pilot)
     pilot = pilot.to(subject.device)

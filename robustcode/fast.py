@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import math
 import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -21,6 +20,7 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from robustcode.defenses.base import Defense
+from robustcode.first_convolution import FirstConvolution
 from robustcode.models.normalize import Normalize
 
 # Rounding in another order moves logits by some 1e-6 of the largest one, in deep networks 1e-5;
@@ -29,8 +29,6 @@ LOGIT_ERROR = 1e-4
 # A ReLU that rounding moves across its kink changes a gradient by about one over the root of the
 # number of active units: up to 1e-2 in a small network. A wrong formula changes it by tenths.
 GRADIENT_ERROR = 2e-2
-# Floats in the widest vector register: output channels of a convolution come in such groups.
-LANES = 16
 # Below this many input channels oneDNN's input gradient wastes most of those lanes.
 FEW_CHANNELS = 8
 
@@ -53,19 +51,20 @@ def for_search(defense: Defense, example: Tensor) -> Defense:
     if expected is None or not expected.logits.isfinite().all():
         return defense
     for prepare in (rewritten, folded, copied):
-        faster = _attempt(prepare, model)
+        faster = _attempt(prepare, model, example)
         if faster is not None and _attempt(_agree, expected, faster, example):
             return dataclasses.replace(defense, model=faster)
     return defense
 
 
-def rewritten(model: nn.Module) -> nn.Module:
+def rewritten(model: nn.Module, example: Tensor) -> nn.Module:
     """A copy with all that this module knows; raises where the model cannot be traced."""
     traced = _traced(model)
     _fold_batch_norm(traced)
     on_cpu = all(parameter.device.type == "cpu" for parameter in traced.parameters())
     first = on_cpu and _replace_first_convolution(traced)
     _relu_in_place(traced)
+    _flatten_in_place(traced, example)
     traced.graph.lint()
     traced.recompile()
     traced.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -73,7 +72,7 @@ def rewritten(model: nn.Module) -> nn.Module:
     return traced if first else ChannelsLast(traced)
 
 
-def folded(model: nn.Module) -> nn.Module:
+def folded(model: nn.Module, example: Tensor) -> nn.Module:
     """A copy with batch norm folded; raises where the model cannot be traced."""
     traced = _traced(model)
     _fold_batch_norm(traced)
@@ -81,7 +80,7 @@ def folded(model: nn.Module) -> nn.Module:
     return ChannelsLast(traced.to(memory_format=torch.channels_last))  # type: ignore[call-overload]
 
 
-def copied(model: nn.Module) -> nn.Module:
+def copied(model: nn.Module, example: Tensor) -> nn.Module:
     """A copy with its weights laid out channels-last; raises where it cannot be copied."""
     twin = copy.deepcopy(model).requires_grad_(False)
     return ChannelsLast(twin.to(memory_format=torch.channels_last))  # type: ignore[call-overload]
@@ -102,145 +101,24 @@ class ChannelsLast(nn.Module):
         return scores
 
 
-class FirstConvolution(nn.Module):
-    """A convolution of images, normalised on the way, with an input gradient that costs less.
+class FlatLinear(nn.Module):
+    """A linear layer of flattened planes, in the order in which channels-last keeps them.
 
-    The gradient of a strided convolution scatters. Taken for blocks of input pixels at once it is
-    an ordinary convolution of the outputs' gradient, with (block height x block width x channels)
-    outputs of its own, which fills the vector lanes that 3 channels leave empty; the blocks are
-    then put in place (depth to space). Zero padding stays exact since it is the centred image
-    that is padded.
+    Flattening channel by channel would turn the layout over here, and back in the gradient.
     """
 
     weight: Tensor
     bias: Tensor | None
-    mean: Tensor | None
-    taps: Tensor
 
-    def __init__(self, conv: nn.Conv2d, normalize: Normalize | None) -> None:
+    def __init__(self, linear: nn.Linear, channels: int) -> None:
         super().__init__()
-        weight, mean = conv.weight.detach(), None
-        if normalize is not None:
-            weight, mean = weight / normalize.std, normalize.mean
-        self.stride, self.padding = _pair(conv.stride), _pair(conv.padding)
-        self.axes = _axes(weight, self.stride, self.padding)
-        self.register_buffer("weight", weight)
-        self.register_buffer("bias", None if conv.bias is None else conv.bias.detach())
-        self.register_buffer("mean", mean)
-        self.register_buffer("taps", _taps(weight, self.axes))
+        weight = linear.weight.detach().unflatten(1, (channels, -1)).transpose(1, 2)
+        self.register_buffer("weight", weight.flatten(1))
+        self.register_buffer("bias", None if linear.bias is None else linear.bias.detach())
 
     def forward(self, x: Tensor) -> Tensor:
-        """From images (batch, channels, height, width), as nn.Conv2d."""
-        scores: Tensor = _ByBlocks.apply(x, self)  # type: ignore[no-untyped-call]
-        return scores
-
-    def outputs(self, x: Tensor) -> Tensor:
-        """The convolution of the normalised images."""
-        centred = x if self.mean is None else x - self.mean
-        return F.conv2d(centred, self.weight, self.bias, self.stride, self.padding)
-
-    def input_gradient(self, gradient: Tensor, height: int, width: int) -> Tensor:
-        """The gradient of images of that size, given that of the outputs."""
-        rows, columns = self.axes
-        down, right = rows.blocks(height), columns.blocks(width)
-        beyond = (
-            columns.beyond(right, gradient.shape[3]),
-            rows.beyond(down, gradient.shape[2]),
-        )
-        if any(beyond):
-            gradient = F.pad(gradient, (0, beyond[0], 0, beyond[1]))
-        steps, padding = (rows.step, columns.step), (rows.before, columns.before)
-        blocks = F.conv2d(gradient, self.taps, None, steps, padding)[:, :, :down, :right]
-        shape = (-1, rows.size, columns.size, self.weight.shape[1], down, right)
-        placed = blocks.unflatten(1, shape[1:4]).permute(0, 3, 4, 1, 5, 2)
-        placed = placed.reshape(len(gradient), shape[3], down * rows.size, right * columns.size)
-        top, left = rows.offset, columns.offset
-        return placed[:, :, top : top + height, left : left + width].contiguous()
-
-
-class _ByBlocks(torch.autograd.Function):
-    """A first convolution and its input gradient by blocks."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, layer: FirstConvolution) -> Tensor:
-        ctx.layer, ctx.size = layer, x.shape[2:]
-        return layer.outputs(x)
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        return ctx.layer.input_gradient(gradients[0], *ctx.size), None
-
-
-class Axis(NamedTuple):
-    """One axis of an input gradient taken by blocks.
-
-    Block t holds the input positions t size - offset, .., and needs the outputs' gradient at
-    t step - before, .., one position for each column of ``reads``.
-    """
-
-    size: int  # input positions in a block, a multiple of the stride
-    step: int  # output positions from one block to the next
-    offset: int  # positions of the first block that lie before the input
-    before: int  # zeros that the outputs' gradient needs in front
-    reads: tuple[tuple[int, ...], ...]  # (size, reach): which kernel position; -1 for none
-
-    @property
-    def reach(self) -> int:
-        """Output positions that one block depends on."""
-        return len(self.reads[0])
-
-    def blocks(self, length: int) -> int:
-        """Blocks that cover an input of ``length``."""
-        return -(-(length + self.offset) // self.size)
-
-    def beyond(self, blocks: int, length: int) -> int:
-        """Zeros needed behind a gradient of ``length``, besides ``before`` on either side."""
-        return max(0, self.step * (blocks - 1) + self.reach - length - 2 * self.before)
-
-
-def _axis(kernel: int, stride: int, padding: int, step: int) -> Axis:
-    """The blocks of step x stride positions that depend on the fewest outputs.
-
-    Output v reads input u at kernel position u + padding - stride v.
-    """
-    size = step * stride
-    found = []
-    for offset in range(size):
-        first = -((kernel - 1 + offset - padding) // stride)
-        last = (size - 1 - offset + padding) // stride
-        reads = tuple(
-            tuple(
-                q if 0 <= (q := i - offset + padding - stride * v) < kernel else -1
-                for v in range(first, last + 1)
-            )
-            for i in range(size)
-        )
-        found.append(Axis(size, step, offset, -first, reads))
-    return min(found, key=lambda axis: (axis.reach, axis.offset))
-
-
-def _axes(weight: Tensor, stride: tuple[int, int], padding: tuple[int, int]) -> tuple[Axis, Axis]:
-    """Blocks of the shape that costs the fewest multiplications per pixel on full lanes."""
-    channels, kernel = weight.shape[1], weight.shape[2:]
-    rows, columns = (
-        [_axis(kernel[d], stride[d], padding[d], step) for step in range(1, 5)] for d in (0, 1)
-    )
-
-    def cost(axes: tuple[Axis, Axis]) -> float:
-        pixels = axes[0].size * axes[1].size
-        lanes = LANES * math.ceil(channels * pixels / LANES)
-        return lanes * axes[0].reach * axes[1].reach / pixels
-
-    return min(((one, other) for one in rows for other in columns), key=cost)
-
-
-def _taps(weight: Tensor, axes: tuple[Axis, Axis]) -> Tensor:
-    """Weights of the convolution by blocks, (block rows x columns x channels, outputs, ..)."""
-    rows, columns = (torch.tensor(axis.reads) for axis in axes)
-    with_zero = F.pad(weight, (0, 1, 0, 1))  # index -1, the last, is the zero
-    taps = with_zero[:, :, rows][:, :, :, :, columns]  # (o, c, size, reach, size, reach)
-    return taps.permute(2, 4, 1, 0, 3, 5).flatten(0, 2).contiguous()
+        """From planes (batch, channels, height, width) to (batch, features)."""
+        return F.linear(x.permute(0, 2, 3, 1).flatten(1), self.weight, self.bias)
 
 
 class _Tracer(fx.Tracer):
@@ -328,6 +206,39 @@ def _relu_in_place(traced: fx.GraphModule) -> None:
             traced.graph.erase_node(node)
 
 
+def _flatten_in_place(traced: fx.GraphModule, example: Tensor) -> None:
+    with torch.no_grad():
+        _Shapes(traced).run(example)
+    for node in traced.graph.nodes:
+        linear = _called(traced, node, nn.Linear)
+        flat = node.args[0] if linear is not None else None
+        if flat is None or not _flattens(traced, flat) or len(flat.users) != 1:
+            continue
+        planes = flat.args[0]
+        if len(planes.meta["shape"]) == 4:
+            _call_instead(traced, node, FlatLinear(linear, planes.meta["shape"][1]))
+            node.args = (planes,)
+            traced.graph.erase_node(flat)
+
+
+def _flattens(traced: fx.GraphModule, node: fx.Node) -> bool:
+    module = _called(traced, node, nn.Flatten)
+    if module is not None:
+        return (module.start_dim, module.end_dim) == (1, -1)
+    function = node.op == "call_function" and node.target is torch.flatten
+    method = node.op == "call_method" and node.target == "flatten"
+    return (function or method) and node.args[1:] == (1,) and not node.kwargs
+
+
+class _Shapes(fx.Interpreter):
+    """Notes the shape of what each node gives."""
+
+    def run_node(self, n: fx.Node) -> Any:
+        result = super().run_node(n)
+        n.meta["shape"] = result.shape if isinstance(result, Tensor) else ()
+        return result
+
+
 def _called(traced: fx.GraphModule, node: Any, kind: type[nn.Module]) -> Any:
     """The module that a node calls on one tensor, if it is of this kind and of no subclass."""
     if not isinstance(node, fx.Node) or node.op != "call_module":
@@ -343,10 +254,6 @@ def _call_instead(traced: fx.GraphModule, node: fx.Node, module: nn.Module) -> N
     name = f"fast_{node.name}"
     traced.add_submodule(name, module)
     node.target = name
-
-
-def _pair(values: Any) -> tuple[int, int]:
-    return (int(values[0]), int(values[1]))
 
 
 class _Behaviour(NamedTuple):

@@ -291,6 +291,24 @@ def test_a_defence_that_says_it_is_deterministic_must_be(world: World) -> None:
     assert facts.stochastic
 
 
+@dataclass(frozen=True, kw_only=True)
+class RarelyNoisy(Defense):
+    """Random on one draw in ten."""
+
+    model: nn.Module
+
+    def logits(self, x: Tensor, streams: Streams) -> Tensor:
+        noisy = streams.uniform(1) < 0.1
+        scores: Tensor = self.model(x)
+        return scores + noisy * streams.normal(10)
+
+
+def test_rare_randomness_is_seen_even_on_one_sample(world: World) -> None:
+    facts, findings = world.facts(RarelyNoisy(model=world.net), world.x[:1])
+    assert set(findings) == {"declared-deterministic"}
+    assert facts.stochastic
+
+
 def test_randomness_from_the_global_generator_is_not_reproducible(world: World) -> None:
     shaken = around(world, before=lambda x: x + 0.01 * torch.randn_like(x))
     facts, findings = world.facts(shaken)

@@ -325,7 +325,7 @@ def test_html_shows_hostile_text_and_runs_nothing(hostile: dict[str, Path]) -> N
     page = Shown(text)
     assert not {"script", "iframe", "object", "embed", "link", "base", "form"} & set(page.tags)
     assert all(link.startswith("data:image/svg+xml;base64,") for link in page.links)
-    assert HOSTILE in page.text
+    assert HOSTILE.rstrip("\u202e") in page.text
     assert "default-src 'none'" in text
 
 
@@ -356,7 +356,7 @@ def test_latex_shows_hostile_text_and_holds_no_command_of_it(hostile: dict[str, 
 
 def test_the_pictures_that_are_named_are_there(plain: Path, random: Path, tmp_path: Path) -> None:
     files = report([plain, random], tmp_path / "out")
-    named = re.findall(r"\includegraphics\[.*?\]\{(.*?)\}", files["tex"].read_text())
+    named = re.findall(r"\\includegraphics\[.*?\]\{(.*?)\}", files["tex"].read_text())
     named += re.findall(r"!\[.*?\]\((.*?)\)", files["md"].read_text())
     assert len(named) == 2
     assert all((tmp_path / "out" / name).is_file() for name in named)
@@ -372,6 +372,12 @@ def test_csv_holds_no_formula(hostile: dict[str, Path]) -> None:
         assert not text.startswith(("=", "+", "@", "\t", "\r"))
         assert not text.startswith("-") or float(text) < 0
     assert {len(row) for row in table} == {len(table[0])}
+
+
+def test_no_mark_reverses_what_stands_beside_it(hostile: dict[str, Path]) -> None:
+    for form in ("html", "md", "tex", "csv", "json"):
+        assert "\u202e" not in hostile[form].read_text(), form
+    assert r"\u202e" in hostile["html"].read_text()  # in the spec, as TOML writes it
 
 
 def test_nothing_is_bold(plain: Path, tmp_path: Path) -> None:

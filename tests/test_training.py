@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from robustcode.training import (
     Adversarial,
     Mixup,
     Optimizer,
+    Recipe,
     Schedule,
     Trades,
     TrainingResult,
@@ -36,6 +38,7 @@ from robustcode.training import (
 from robustcode.training.augment import PAD, crop_and_flip
 from robustcode.training.mixup import beta_draws, mixed_loss
 from robustcode.training.trades import divergence
+from robustcode.training.trainer import Trainer
 
 THREAT = "linf:0.1"
 
@@ -303,11 +306,16 @@ def test_an_interrupted_run_ends_with_the_bytes_of_an_uninterrupted_one(
 
     settings: dict[str, Any] = {"recipe": recipe, "epochs": 4, "optimizer": optimizer}
     run(whole, model=uneasy(), **settings)
+    network = uneasy()
     for _ in range(2):
+        # Another process would have another global generator, and dropout draws from one.
+        torch.rand(1)
         with pytest.raises(KeyboardInterrupt):
-            run(broken, interrupt, model=uneasy(), **settings)
+            run(broken, interrupt, model=network, **settings)
         assert not broken.exists()
-    result = run(broken, interrupt, model=uneasy(), **settings)
+        network = uneasy()
+    torch.rand(2)
+    result = run(broken, interrupt, model=network, **settings)
     assert epochs == [1, 2, 3, 4]
     assert result.trained
     assert broken.read_bytes() == whole.read_bytes()
@@ -372,6 +380,42 @@ def test_progress_goes_to_stderr(tmp_path: Path, capsys: pytest.CaptureFixture[s
         assert word in shown.err
 
 
+@dataclass(frozen=True, kw_only=True)
+class Recording(Recipe):
+    """Cross-entropy that remembers what it was given."""
+
+    seen: list[tuple[Tensor, Streams]] = field(default_factory=list)
+
+    def loss(self, network: nn.Module, x: Tensor, y: Tensor, streams: Streams) -> Tensor:
+        assert network.training
+        self.seen.append((x, streams))
+        return F.cross_entropy(network(x), y)
+
+
+def test_every_epoch_has_its_own_order_and_draws_and_every_sample_once() -> None:
+    data, recipe = load_data("digits", "train"), Recording()
+    samples = torch.arange(65) * 3
+    trainer = Trainer(
+        spec=spec(),
+        recipe=recipe,
+        network=uneasy().eval(),
+        data=data,
+        samples=samples,
+        device=torch.device("cpu"),
+    )
+    for _ in range(2):
+        trainer.run_epoch(lambda number, loss: None)
+    assert [len(x) for x, _ in recipe.seen] == [33, 32, 33, 32]  # not 64 and a straggler
+    epochs = [recipe.seen[:2], recipe.seen[2:]]
+    orders = [torch.cat([streams.samples for _, streams in epoch]) for epoch in epochs]
+    assert not torch.equal(*orders)
+    assert all(torch.equal(order.sort().values, samples) for order in orders)
+    for x, streams in recipe.seen:
+        assert torch.equal(x, data.images(streams.samples))
+    keys = torch.cat([streams.keys for _, streams in recipe.seen])
+    assert len(keys.unique()) == len(keys)
+
+
 def test_the_rate_falls_along_a_cosine() -> None:
     cosine = spec(lr=0.2)
     assert [cosine.rate(done) for done in (0, 0.5, 1)] == pytest.approx([0.2, 0.1, 0])
@@ -404,6 +448,7 @@ def test_shipped_weights_are_as_good_as_their_readme_says(
         ({"samples": 2000}, "2000 samples .* hold 1297"),
         ({"lr": 0.0}, "lr = 0"),
         ({"lr": math.nan}, "lr = nan"),
+        ({"lr": 1e7}, r"lr = 1e\+07"),
         ({"weight_decay": -1.0}, "weight_decay = -1"),
         ({"momentum": 1.0}, "momentum = 1"),
         ({"augment": True}, r"augment: .*\(1, 8, 8\)"),
@@ -447,10 +492,41 @@ def test_a_machine_that_is_not_there_is_refused(
 
 def test_divergence_stops_the_run_and_names_the_remedy(tmp_path: Path) -> None:
     out = tmp_path / "w.safetensors"
-    with pytest.raises(EngineError, match=r"epoch \d.*lower lr, which is 1e\+30"):
-        run(out, lr=1e30, epochs=5)
-    assert not list(tmp_path.iterdir())
+    with pytest.raises(EngineError, match=r"epoch \d.*loss is.*lower lr, which is 1e\+06"):
+        run(out, lr=1e6, epochs=5)
     assert run(out).trained  # with a lower rate, into the same file
+
+
+@dataclass(frozen=True, kw_only=True)
+class Steep(Recipe):
+    """A finite loss whose gradient overflows the weights at the first step."""
+
+    def loss(self, network: nn.Module, x: Tensor, y: Tensor, streams: Streams) -> Tensor:
+        return 1e36 * F.cross_entropy(network(x), y)
+
+
+def test_weights_that_overflow_in_the_last_batch_are_noticed() -> None:
+    trainer = Trainer(
+        spec=spec(optimizer=Optimizer.SGD, lr=1e6),
+        recipe=Steep(),
+        network=uneasy(),
+        data=load_data("digits", "train"),
+        samples=torch.arange(64),
+        device=torch.device("cpu"),
+    )
+    with pytest.raises(EngineError, match="epoch 1: a weight is not finite; lower lr"):
+        trainer.run_epoch(lambda number, loss: None)
+
+
+def test_a_diverged_run_leaves_no_state_behind(tmp_path: Path) -> None:
+    network = uneasy()
+
+    def spoil(epoch: int, loss: float) -> None:
+        next(network.parameters()).data.fill_(math.nan)
+
+    with pytest.raises(EngineError, match="epoch 2: the loss is nan"):
+        run(tmp_path / "w.safetensors", spoil, model=network)
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_state_of_another_run_is_refused(tmp_path: Path) -> None:

@@ -175,13 +175,13 @@ def walled_problem(norm: Norm) -> LinearProblem:
 def bowl(eps: float, reachable: bool) -> Problem:
     """Two values and a curved boundary around a point within ``eps`` of every sample.
 
-    If ``reachable``, inputs within .15 eps of the point are wrong; else none is.
+    If ``reachable``, inputs within .25 eps of the point are wrong; else none is.
     """
     offsets = [(0.4, 0.2), (-0.3, 0.35), (0.15, -0.5), (-0.25, -0.4)]
     offsets += [(0.05, 0.6), (-0.6, 0.1), (0.33, -0.31), (0.22, 0.27)]
     x = 0.5 + eps * torch.tensor(offsets)
-    # Steps of a tenth of eps, to and fro around the point, come as near as .15 eps in every norm.
-    floor = -(0.15**2) if reachable else 0.05
+    # Steps of a tenth of eps, to and fro around the point, come as near as .25 eps in every norm.
+    floor = -(0.25**2) if reachable else 0.05
     model = Bowl(eps, floor)
     name = "a curved boundary" if reachable else "a curved score that is never lost"
     return Problem(name, model, x.view(-1, 1, 1, 2), torch.zeros(len(x), dtype=torch.int64))

@@ -24,6 +24,7 @@ class Query(NamedTuple):
     y: Tensor | None  # labels, if a gradient was asked for
     logits: Tensor
     streams: Streams
+    stochastic: bool  # whether the target is
 
 
 @dataclass(frozen=True)
@@ -46,13 +47,13 @@ class Watched:
     def logits(self, x: Tensor, streams: Streams) -> Tensor:
         """See Target.logits."""
         logits = self.target.logits(x, streams)
-        self.queries.append(Query(x.detach().clone(), None, logits.clone(), streams))
+        self.queries.append(Query(x.detach().clone(), None, logits.clone(), streams, self.stochastic))
         return logits
 
     def ascent(self, x: Tensor, y: Tensor, loss: Loss, streams: Streams) -> Ascent:
         """See Target.ascent."""
         found = self.target.ascent(x, y, loss, streams)
-        self.queries.append(Query(x.detach().clone(), y.clone(), found.logits.clone(), streams))
+        self.queries.append(Query(x.detach().clone(), y.clone(), found.logits.clone(), streams, self.stochastic))
         return found
 
 
@@ -85,7 +86,7 @@ def attempt(
     )
     x, streams = problem.x[rows], streams_of(problem, seed)[rows]
     x_adv = attack.perturb(target, x, problem.y[rows], threat, streams)
-    threat.check(x_adv, x, repr(attack))
+    threat.check(x_adv, x, by="it")
     return Attempt(x_adv, target.queries)
 
 

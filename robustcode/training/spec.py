@@ -14,6 +14,9 @@ from robustcode.components import Component
 from robustcode.data import Dataset
 from robustcode.errors import ConfigError
 
+# Nothing learns at such a rate, and not far above it float32 overflows inside the optimiser.
+MAX_LR = 1e6
+
 
 class Optimizer(StrEnum):
     """How gradients become steps."""
@@ -73,8 +76,8 @@ class TrainSpec:
                 raise ConfigError(f"{name} = {getattr(self, name)}: training needs at least 1")
         if self.samples is not None and self.samples < 1:
             raise ConfigError(f"samples = {self.samples}: training needs at least 1")
-        if not 0 < self.lr < math.inf:
-            raise ConfigError(f"lr = {self.lr:g}: a learning rate is positive and finite")
+        if not 0 < self.lr <= MAX_LR:
+            raise ConfigError(f"lr = {self.lr:g}: a learning rate is positive, at most {MAX_LR:g}")
         if not 0 <= self.weight_decay < math.inf:
             raise ConfigError(f"weight_decay = {self.weight_decay:g}: write 0 or more")
         if not 0 <= self.momentum < 1:

@@ -1,0 +1,85 @@
+"""What every attack and every defence promises, as checks that third parties run on their own.
+
+In a test of yours, each promise by itself::
+
+    @pytest.mark.parametrize("check", attack_checks(), ids=str)
+    def test_contract(check):
+        check.run(MyAttack())
+
+or all at once, ``check_attack(MyAttack())``; on the command line, for what is registered,
+``robustcode check attack my-attack:steps=40``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import Tensor, nn
+
+from robustcode.attacks import ATTACKS
+from robustcode.components import Component
+from robustcode.defenses import DEFENSES, Defense
+from robustcode.errors import ConfigError
+from robustcode.registry import suggestion
+from robustcode.testing.attack_contract import attack_checks, check_attack
+from robustcode.testing.check import Check, trial
+from robustcode.testing.defense_contract import (
+    DefenseFactory,
+    check_defense,
+    defense_checks,
+    example,
+)
+
+__all__ = [
+    "Check",
+    "DefenseFactory",
+    "attack_checks",
+    "check_attack",
+    "check_component",
+    "check_defense",
+    "defense_checks",
+]
+
+
+def check_component(kind: str, spec: str) -> Iterator[str]:
+    """Try each promise of a registered component, and yield a line for each that it keeps.
+
+    ``kind`` is ``attack`` or ``defense``; ``spec`` is ``NAME`` or ``NAME:key=value,..``.
+    ContractError, with the figures, at the first promise that is broken.
+    """
+    component = Component.parse(spec)
+    if kind == "attack":
+        kept = trial(attack_checks(), component.build(ATTACKS, "check"))
+    elif kind == "defense":
+        factory = _Registered(component)
+        example(factory)  # impossible settings are the caller's fault, not the defence's
+        kept = trial(defense_checks(), factory)
+    else:
+        known = ("attack", "defense")
+        raise ConfigError(
+            f"no kind of component is called {kind!r}.{suggestion(kind, known)} "
+            f"Known: {', '.join(known)}."
+        )
+    count = 0
+    for name in kept:
+        count += 1
+        yield f"kept: {name}"
+    yield f"{component} keeps all {count} promises of {_article(kind)} {kind}"
+
+
+class _Registered:
+    """A registered defence around any model, which is named as the user named it."""
+
+    def __init__(self, component: Component) -> None:
+        self._component = component
+
+    def __call__(self, model: nn.Module, mates: Tensor) -> Defense:
+        defense: Defense = self._component.build(DEFENSES, "check", model=model, mates=mates)
+        return defense
+
+    def __repr__(self) -> str:
+        return str(self._component)
+
+
+def _article(kind: str) -> str:
+    return "an" if kind == "attack" else "a"

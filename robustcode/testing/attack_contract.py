@@ -1,0 +1,409 @@
+"""What every attack promises, tried on classifiers whose answers are known."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from robustcode.attacks.base import Attack
+from robustcode.attacks.losses import margin
+from robustcode.defenses.base import Defense
+from robustcode.defenses.gaussian_noise import GaussianNoise
+from robustcode.seeds import Streams
+from robustcode.testing.check import Check, require, trial
+from robustcode.testing.problems import (
+    CRITICAL,
+    LinearProblem,
+    Problem,
+    bowl,
+    open_problems,
+    two_cells,
+    walled_problem,
+)
+from robustcode.testing.surroundings import global_state_kept
+from robustcode.testing.watched import Attempt, Query, attempt, streams_of
+from robustcode.threat import Norm, ThreatModel
+
+# A search that ends within this of the optimum has found it; what it misses by is its last steps.
+SLACK = 0.05
+# Between a batch and its parts the order of float64 sums may differ, and nothing else.
+SAME = 1e-6
+# Accuracy without attack of the samples of the stochastic problem: most draws are right and one
+# in ten is wrong, so that an attack which stops at the first wrong draw stops soon.
+CLEAN = 0.9
+# The draws over which a gradient is averaged; the noise of one draw as a multiple of the gradient,
+# with which one draw shows a sign rightly with probability .57 and the mean of all with .83; and
+# the share of the possible gain that all must reach, or add to that of one draw.
+DRAWS = 32
+NOISE = 6.0
+GOOD_GAIN, MORE_GAIN = 0.8, 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoisySlope(Defense):
+    """Scores on a plane that leans in another direction at every draw: the mean is the model's."""
+
+    stochastic: ClassVar[bool] = True
+
+    model: nn.Module
+    sigma: float
+
+    def logits(self, x: Tensor, streams: Streams) -> Tensor:
+        """See Defense.logits."""
+        slope = self.sigma * streams.normal(x[0].numel(), dtype=x.dtype)
+        lead = ((x - 0.5).flatten(1) * slope).sum(1)
+        scores: Tensor = self.model(x)
+        return scores + torch.stack([lead / 2, -lead / 2, torch.zeros_like(lead)], dim=1)
+
+
+def attack_checks() -> tuple[Check[Attack], ...]:
+    """The promises of an attack, cheap ones first."""
+    return (
+        Check("it proposes the input itself when eps is 0", _nothing_for_nothing),
+        Check("it leaves everything it was given, and every global generator, alone", _tidy),
+        Check("it gives the same bytes for the same streams", _reproducible),
+        Check(
+            "it asks for no gradient, as it declares",
+            _no_gradient,
+            lambda attack: not attack.needs_gradient,
+        ),
+        Check("it spends each query on the sample that it is charged to", _own_queries),
+        Check("it gives a sample the same proposal whatever its batch", _batch_independent),
+        Check("it asks for the same draws of a sample whatever its batch", _same_draws),
+        Check("it gives each sample draws of its own", _own_draws),
+        Check("it breaks nothing 5 % below the critical eps", _breaks_nothing),
+        Check("it breaks every sample 5 % above its critical eps", _breaks_all, _searches),
+        Check(
+            "it breaks every sample 5 % above its critical eps with the box in its way",
+            _breaks_at_walls,
+            _iterates,
+        ),
+        Check("it finds the bottom of a curved score", _finds_the_bottom, _iterates),
+        Check(
+            "it proposes nothing worse than the best input it asked about",
+            _keeps_the_best,
+            lambda attack: not attack.one_step,
+        ),
+        Check("it does not stop at a lucky draw", _unmoved_by_luck, _searches),
+        Check("it follows the mean over all the draws it is set to", _averages, _takes_draws),
+    )
+
+
+def check_attack(attack: Attack) -> list[str]:
+    """The promises that ``attack`` keeps; ContractError at the first that it breaks."""
+    return list(trial(attack_checks(), attack))
+
+
+def _searches(attack: Attack) -> bool:
+    return not attack.control
+
+
+def _iterates(attack: Attack) -> bool:
+    return not attack.control and not attack.one_step
+
+
+def _takes_draws(attack: Attack) -> bool:
+    fields = dataclasses.fields(attack) if dataclasses.is_dataclass(attack) else ()
+    return not attack.control and any(field.name == "draws" for field in fields)
+
+
+def _norms(attack: Attack) -> list[Norm]:
+    return [norm for norm in Norm if norm in attack.norms]
+
+
+def _nothing_for_nothing(attack: Attack) -> None:
+    for norm in _norms(attack):
+        for problem in open_problems(norm):
+            x_adv = attempt(attack, problem, ThreatModel(norm, 0.0)).x_adv
+            require(
+                torch.equal(x_adv, problem.x),
+                f"on {problem.name} it moved a value by {(x_adv - problem.x).abs().max():g}",
+            )
+
+
+def _tidy(attack: Attack) -> None:
+    for norm in _norms(attack):
+        problem, threat = _half_broken(norm)
+        given = (problem.x, problem.y, streams_of(problem).keys, *problem.model.parameters())
+        before = [tensor.detach().clone() for tensor in given]
+        with global_state_kept():
+            found = attempt(attack, problem, threat)
+        names = ["the inputs", "the labels", "the streams", "the model", "the model"]
+        for name, old, new in zip(names, before, given, strict=True):
+            require(torch.equal(old, new), f"{name} changed")
+        require(all(p.grad is None for p in problem.model.parameters()), "parameters got a .grad")
+        require(not found.x_adv.requires_grad, "proposals came with a graph")
+
+
+def _reproducible(attack: Attack) -> None:
+    for norm in _norms(attack):
+        for problem, threat, defense in _unsaturated(norm):
+            one, other = (attempt(attack, problem, threat, defense).x_adv for _ in range(2))
+            require(
+                torch.equal(one, other),
+                f"two runs on {problem.name} differ by up to {(one - other).abs().max():g}",
+            )
+
+
+def _no_gradient(attack: Attack) -> None:
+    for norm in _norms(attack):
+        problem, threat = _half_broken(norm)
+        asked = sum(query.y is not None for query in attempt(attack, problem, threat).queries)
+        require(asked == 0, f"it asked for {asked} gradients")
+
+
+def _own_queries(attack: Attack) -> None:
+    for norm in _norms(attack):
+        problem, threat = _half_broken(norm)
+        for query in attempt(attack, problem, threat).queries:
+            rows = _rows_of(query, problem)
+            labels = problem.y[rows]
+            require(
+                query.y is None or torch.equal(query.y, labels),
+                "it asked for the gradient of a loss with another sample's label",
+            )
+            nearest = torch.cdist(query.x.flatten(1), problem.x.flatten(1)).argmin(1)
+            require(torch.equal(nearest, rows), "it asked about another sample's input")
+
+
+def _batch_independent(attack: Attack) -> None:
+    for norm in _norms(attack):
+        for problem, threat, defense in _unsaturated(norm):
+            whole = attempt(attack, problem, threat, defense).x_adv
+            for rows in _parts(len(problem.x)):
+                part = attempt(attack, problem, threat, defense, rows).x_adv
+                apart = (part - whole[rows]).abs().max().item()
+                require(
+                    apart <= SAME,
+                    f"on {problem.name} with {threat} rows {rows.tolist()} of a batch of "
+                    f"{len(problem.x)} get proposals {apart:g} away when they are attacked "
+                    "by themselves",
+                )
+
+
+def _same_draws(attack: Attack) -> None:
+    for norm in _norms(attack):
+        for problem, threat, defense in _unsaturated(norm):
+            whole = _draws(attempt(attack, problem, threat, defense))
+            for rows in _parts(len(problem.x)):
+                part = _draws(attempt(attack, problem, threat, defense, rows))
+                for sample, draws in part.items():
+                    require(
+                        draws == whole[sample],
+                        f"on {problem.name} with {threat} sample {sample} gets {len(draws)} draws "
+                        f"in a batch of {len(rows)} and {len(whole[sample])} in a batch of "
+                        f"{len(problem.x)}, of which {len(draws & whole[sample])} are the same",
+                    )
+
+
+def _own_draws(attack: Attack) -> None:
+    problem, defense = _noisy(_norms(attack)[0])
+    threat = ThreatModel(problem.norm, CRITICAL[problem.norm])
+    found = attempt(attack, problem, threat, defense)
+    draws = _draws(found)
+    shared = sum(map(len, draws.values())) - len(set().union(*draws.values()))
+    require(shared == 0, f"{shared} draws were asked for by two samples or more")
+    # The undefended model has no draws to choose from.
+    ascents = [query for query in found.queries if query.stochastic and query.y is not None]
+    if len(ascents) > 1:
+        first = {int(query.streams.keys[0]) for query in ascents}
+        require(len(first) > 1, f"all {len(ascents)} gradients of a sample are of one draw")
+
+
+def _breaks_nothing(attack: Attack) -> None:
+    for norm in _norms(attack):
+        for problem in (*open_problems(norm), walled_problem(norm)):
+            threat = _threat(norm, (1 - SLACK) * problem.critical.min().item())
+            broken = _broken(problem, attempt(attack, problem, threat).x_adv)
+            require(
+                not broken.any(),
+                f"on {problem.name} {int(broken.sum())} of {len(broken)} samples fell to {threat}",
+            )
+
+
+def _breaks_all(attack: Attack) -> None:
+    for norm in _norms(attack):
+        for problem in open_problems(norm):
+            classes = problem.y.unique().numel()
+            if classes == 2 or not attack.one_step:
+                _break(attack, problem)
+
+
+def _breaks_at_walls(attack: Attack) -> None:
+    for norm in _norms(attack):
+        _break(attack, walled_problem(norm))
+
+
+def _break(attack: Attack, problem: LinearProblem) -> None:
+    """Each sample at its own eps, in the company of those that fall sooner and those that hold."""
+    for critical in problem.critical.tolist():
+        threat = _threat(problem.norm, (1 + SLACK) * critical)
+        broken = _broken(problem, attempt(attack, problem, threat).x_adv)
+        within = problem.critical <= critical
+        require(
+            bool(broken[within].all()),
+            f"on {problem.name} {int((within & ~broken).sum())} of {int(within.sum())} samples "
+            f"that can be broken by eps = {critical:.4g} stand with {threat}",
+        )
+        require(
+            bool((within == broken).all()),
+            f"on {problem.name} it broke samples with {threat} that nothing can break with it",
+        )
+
+
+def _finds_the_bottom(attack: Attack) -> None:
+    for norm in _norms(attack):
+        threat = ThreatModel(norm, 0.2)
+        problem = bowl(threat.eps, reachable=True)
+        broken = _broken(problem, attempt(attack, problem, threat).x_adv)
+        require(
+            bool(broken.all()),
+            f"with {threat} {int((~broken).sum())} of {len(broken)} samples stand, all of which "
+            "have wrong inputs within reach",
+        )
+
+
+def _keeps_the_best(attack: Attack) -> None:
+    for norm in _norms(attack):
+        threat = ThreatModel(norm, 0.2)
+        problem = bowl(threat.eps, reachable=False)
+        found = attempt(attack, problem, threat)
+        offered = margin(problem.model(found.x_adv), problem.y)
+        lowest = torch.full_like(offered, torch.inf)
+        for query in found.queries:
+            rows = _rows_of(query, problem)
+            x = problem.x[rows]
+            lead = margin(query.logits, problem.y[rows])
+            lead[threat.distance(query.x, x) > threat.eps + threat.rounding(x)] = torch.inf
+            lowest[rows] = lowest[rows].minimum(lead)
+        # Leads here are of size one, and float32.
+        worse = offered > lowest + SAME
+        require(
+            not worse.any(),
+            f"{int(worse.sum())} of {len(worse)} proposals under {threat} have a lead up to "
+            f"{(offered - lowest).max():g} higher than an allowed input that it had tried",
+        )
+
+
+def _unmoved_by_luck(attack: Attack) -> None:
+    for norm in _norms(attack):
+        problem, defense = _noisy(norm)
+        # As far beyond the plane as it was before it: the lowest accuracy is that of the mirror
+        # image, 1 - CLEAN.
+        threat = _threat(norm, 2 * problem.critical.max().item())
+        x_adv = attempt(attack, problem, threat, defense).x_adv
+        lead = margin(problem.model(x_adv), problem.y)
+        spread = defense.sigma * (problem.model.weight[:, 0] - problem.model.weight[:, 1]).norm()
+        # Of one draw of noise on a half-space, exactly: Cohen et al. 2019, arXiv:1902.02918.
+        accuracy = torch.special.ndtr(lead / spread).mean().item()
+        require(
+            accuracy <= 1 - CLEAN + SLACK,
+            f"on {problem.name} with {threat} the expected accuracy is {accuracy:.3f} where "
+            f"{1 - CLEAN:.3f} is possible and {CLEAN:.3f} is that without attack",
+        )
+
+
+def _averages(attack: Attack) -> None:
+    norm = _norms(attack)[0]
+    one, many = (_gain(attack, norm, draws) for draws in (1, DRAWS))
+    require(
+        many >= min(GOOD_GAIN, one + MORE_GAIN),
+        f"in {norm} it makes {many:.0%} of the possible gain with draws={DRAWS}, and {one:.0%} "
+        "with draws=1",
+    )
+
+
+def _gain(attack: Attack, norm: Norm, draws: int) -> float:
+    """How far ``attack`` lowers the mean lead, as a share of what is possible."""
+    # Faint, so that every loss is linear in the scores and its mean slope that of the mean.
+    problem = two_cells("a plane that leans at random", norm, (12,), scale=0.01)
+    weight = problem.model.weight[:, 0] - problem.model.weight[:, 1]
+    defense = NoisySlope(model=problem.model, sigma=NOISE * weight.square().mean().sqrt().item())
+    threat = ThreatModel(norm, CRITICAL[norm])
+    # Any dataclass has replace; that this one has the field was asked before.
+    again: Callable[..., Attack] = dataclasses.replace  # type: ignore[assignment]
+    x_adv = attempt(again(attack, draws=draws), problem, threat, defense).x_adv
+    with torch.no_grad():
+        fall = margin(problem.model(problem.x), problem.y) - margin(problem.model(x_adv), problem.y)
+        order = {Norm.LINF: 1, Norm.L2: 2, Norm.L1: torch.inf}[norm]
+        return (fall.mean() / (threat.eps * torch.linalg.vector_norm(weight, ord=order))).item()
+
+
+def _threat(norm: Norm, eps: float) -> ThreatModel:
+    """With an eps that reads well; the rounding is a thousandth of it."""
+    return ThreatModel(norm, round(eps, 5))
+
+
+def _half_broken(norm: Norm) -> tuple[LinearProblem, ThreatModel]:
+    """Two samples fall soon and leave, and two stay."""
+    problem = open_problems(norm)[1]
+    low, high = problem.critical.sort().values[1:3].tolist()
+    return problem, _threat(norm, math.sqrt(low * high))
+
+
+def _noisy(norm: Norm) -> tuple[LinearProblem, GaussianNoise]:
+    """Samples as far from a plane as each other, with noise that takes them over it at times."""
+    problem = two_cells("a plane with noisy inputs", norm, (12,), scale=1.0)
+    with torch.no_grad():
+        lead = margin(problem.model(problem.x), problem.y)
+        weight = problem.model.weight[:, 0] - problem.model.weight[:, 1]
+        # All at the distance of the first.
+        shift = (lead[0] - lead) * (1 - 2 * problem.y) / weight.square().sum()
+        x = problem.x + shift[:, None] * weight
+        sigma = lead[0] / weight.norm() / torch.special.ndtri(torch.tensor(CLEAN))
+    even = dataclasses.replace(problem, x=x)
+    return even, GaussianNoise(model=even.model, sigma=sigma.item())
+
+
+def _unsaturated(norm: Norm) -> Iterator[tuple[Problem, ThreatModel, Defense | None]]:
+    """Problems on which what is proposed shows the way there, in float64."""
+    problem, threat = _half_broken(norm)
+    yield _double(problem), threat, None
+    curved = ThreatModel(norm, 0.2)
+    yield _double(bowl(curved.eps, reachable=True)), curved, None
+    noisy, defense = _noisy(norm)
+    yield _double(noisy), ThreatModel(norm, CRITICAL[norm] / 2), defense
+
+
+def _double(problem: Problem) -> Problem:
+    return dataclasses.replace(problem, x=problem.x.double())
+
+
+def _parts(count: int) -> list[Tensor]:
+    """One row from the middle, and all of them backwards."""
+    rows = torch.arange(count)
+    return [rows[count // 2 :][:1], rows.flip(0)]
+
+
+def _draws(found: Attempt) -> dict[int, set[int]]:
+    """The names of the draws that each sample was given."""
+    draws: dict[int, set[int]] = {}
+    for query in found.queries:
+        pairs = zip(query.streams.samples.tolist(), query.streams.keys.tolist(), strict=True)
+        for sample, key in pairs:
+            draws.setdefault(sample, set()).add(key)
+    return draws
+
+
+def _rows_of(query: Query, problem: Problem) -> Tensor:
+    """Where in the problem the samples of a query are."""
+    require(
+        len(query.streams) == len(query.x),
+        f"it asked about {len(query.x)} inputs with {len(query.streams)} streams",
+    )
+    rows = torch.searchsorted(problem.samples, query.streams.samples)
+    known = problem.samples[rows.clamp(max=len(problem.samples) - 1)]
+    require(torch.equal(known, query.streams.samples), "it asked about samples it was not given")
+    return rows
+
+
+@torch.no_grad()
+def _broken(problem: Problem, x_adv: Tensor) -> Tensor:
+    scores: Tensor = problem.model(x_adv)
+    return scores.argmax(1) != problem.y

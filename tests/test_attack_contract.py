@@ -1,0 +1,41 @@
+"""Every registered attack keeps what an attack promises, third-party ones included."""
+
+from collections.abc import Mapping
+
+import pytest
+
+from robustcode.attacks import ATTACKS, Attack
+from robustcode.components import Component, Scalar
+from robustcode.testing import Check, attack_checks
+
+# For attacks whose defaults do not do, or that have none.
+SETTINGS: Mapping[str, Mapping[str, Scalar]] = {}
+
+
+@pytest.mark.parametrize("check", attack_checks(), ids=str)
+@pytest.mark.parametrize("name", list(ATTACKS))
+def test_attack_keeps_its_promises(name: str, check: Check[Attack]) -> None:
+    check.run(Component(name, SETTINGS.get(name, {})).build(ATTACKS, "test"))
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "fgsm:loss=dlr",
+        "fgsm:draws=3",
+        "pgd:loss=dlr,restarts=2",
+        "pgd:loss=margin,until_broken=false,step=0.1",
+        "pgd:random_start=false",
+    ],
+)
+def test_settings_keep_them_too(spec: str) -> None:
+    attack: Attack = Component.parse(spec).build(ATTACKS, "test")
+    for check in attack_checks():
+        check.run(attack)
+
+
+def test_what_is_held_to_less_says_so() -> None:
+    """Only a control may miss what can be found, and only FGSM is one step."""
+    attacks = {name: ATTACKS.get(name) for name in ATTACKS}
+    assert {name for name, attack in attacks.items() if attack.control} == {"noise"}
+    assert {name for name, attack in attacks.items() if attack.one_step} == {"fgsm"}

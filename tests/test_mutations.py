@@ -1,0 +1,175 @@
+"""The attack contract is itself tested: bugs planted in PGD, each of which it must catch."""
+
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+import pytest
+import torch
+
+import robustcode.attacks
+from robustcode.attacks import Attack
+from robustcode.errors import ContractError
+from robustcode.testing import attack_checks, check_attack
+
+SOURCES = Path(robustcode.attacks.__file__).parent
+STEP = "return threat.project(torch.add(x_adv, ascent, alpha=self.step * threat.eps), x)"
+START = 'return threat.random(x, streams.child("start")) if self.random_start else x'
+
+
+class Bug(NamedTuple):
+    """One piece of source, replaced."""
+
+    name: str
+    module: str
+    right: str
+    wrong: str
+
+
+BUGS = [
+    Bug(
+        "the gradient is not made a unit step",
+        "pgd",
+        "ascent = threat.steepest(gradient, x_adv)",
+        "ascent = gradient",
+    ),
+    Bug(
+        "one unit step is shared by the batch",
+        "pgd",
+        "ascent = threat.steepest(gradient, x_adv)",
+        "ascent = gradient / gradient.norm().clamp(min=1e-30)",
+    ),
+    Bug("steps are ten times too long", "pgd", "alpha=self.step", "alpha=10 * self.step"),
+    Bug("steps are ten times too short", "pgd", "alpha=self.step", "alpha=0.1 * self.step"),
+    Bug("it descends", "pgd", "alpha=self.step", "alpha=-self.step"),
+    Bug("nothing is projected", "pgd", STEP, "return x_adv + self.step * threat.eps * ascent"),
+    Bug(
+        "only the ball is projected on",
+        "pgd",
+        STEP,
+        "from dataclasses import replace\n"
+        "        ball = replace(threat, low=-9.0, high=9.0)\n"
+        "        return ball.project(x_adv + self.step * threat.eps * ascent, x)",
+    ),
+    Bug(
+        "only the box is projected on",
+        "pgd",
+        STEP,
+        "return (x_adv + self.step * threat.eps * ascent).clamp(threat.low, threat.high)",
+    ),
+    Bug(
+        "the start is drawn from the global generator",
+        "pgd",
+        START,
+        "return threat.project(x + threat.eps * (2 * torch.rand_like(x) - 1), x)",
+    ),
+    Bug(
+        "the start is drawn by the place in the batch",
+        "pgd",
+        START,
+        "noise = torch.rand(x.shape, generator=torch.Generator().manual_seed(0), dtype=x.dtype)\n"
+        "        return threat.project(x + threat.eps * (2 * noise - 1), x)",
+    ),
+    Bug(
+        "all samples have the start of the first",
+        "pgd",
+        START,
+        "first = streams[torch.zeros_like(streams.keys)]\n"
+        '        return threat.random(x, first.child("start"))',
+    ),
+    Bug(
+        "only the first draw is followed",
+        "expectation",
+        "gradient = gradient + more.gradient",
+        "pass",
+    ),
+    Bug(
+        "every step sees the same draw",
+        "pgd",
+        'at = stream.child("step", number)',
+        "at = stream",
+    ),
+    Bug(
+        "all samples see the draws of the first",
+        "pgd",
+        'at = stream.child("step", number)',
+        'at = Streams(stream.keys[:1].expand(len(x)), stream.samples).child("step", number)',
+    ),
+    Bug(
+        "the last iterate, not the best",
+        "pgd",
+        "better = ((lead < self.margin[rows]) & self.open()[rows]).nonzero().squeeze(1)",
+        "better = self.open()[rows].nonzero().squeeze(1)",
+    ),
+    Bug(
+        "a lucky draw ends the search of a sample",
+        "pgd",
+        "            for candidate in (x_adv, seen):",
+        "                x_adv = torch.where(column(lowest < 0, x), seen, x_adv)\n"
+        "            for candidate in (x_adv, seen):",
+    ),
+    Bug(
+        "rows that stay get the iterates of others",
+        "pgd",
+        "climb = climb[going]",
+        "kept, here_now = climb[going], climb.x_adv\n"
+        "                climb = kept\n"
+        "                climb.x_adv = here_now[: len(kept.rows)]",
+    ),
+    Bug(
+        "rows that stay get the labels of others",
+        "pgd",
+        "climb = climb[going]",
+        "labels, climb = climb.y, climb[going]\n"
+        "                climb.y = labels[: len(climb.rows)]",
+    ),
+    Bug(
+        "rows that stay get the draws of others",
+        "pgd",
+        "climb = climb[going]",
+        "streams, climb = climb.streams, climb[going]\n"
+        "                climb.streams = streams[: len(climb.rows)]",
+    ),
+    Bug(
+        "the proposal is written over the input",
+        "pgd",
+        "return cls(x.clone(), margin,",
+        "return cls(x, margin,",
+    ),
+]
+
+
+def planted(bug: Bug, monkeypatch: pytest.MonkeyPatch) -> type[Attack]:
+    """PGD of a fresh copy of its modules, with one piece of their source replaced."""
+    count = 0
+    for name in ("expectation", "pgd"):  # in the order of their imports
+        source = (SOURCES / f"{name}.py").read_text()
+        if name == bug.module:
+            count += source.count(bug.right)
+            source = source.replace(bug.right, bug.wrong)
+        # A second PGD cannot be registered.
+        source = source.replace('@ATTACKS.register("pgd")\n', "")
+        module = ModuleType(f"robustcode.attacks.{name}")
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        exec(compile(source, f"{name} in which {bug.name}", "exec"), vars(module))
+    assert count == 1, f"{bug.right!r} stands {count} times in {bug.module}; plant it anew"
+    attack = vars(module)["PGD"]
+    assert issubclass(attack, Attack)
+    return attack
+
+
+@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
+def test_the_contract_catches(bug: Bug, monkeypatch: pytest.MonkeyPatch) -> None:
+    attack = planted(bug, monkeypatch)
+    with pytest.raises(ContractError, match="breaks the promise"):
+        check_attack(attack())
+
+
+def test_the_contract_catches_nothing_where_nothing_is_planted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    same = Bug("nothing is wrong", "pgd", STEP, STEP)
+    kept = check_attack(planted(same, monkeypatch)())
+    unasked = {"it asks for no gradient, as it declares"}
+    assert set(kept) == {check.name for check in attack_checks()} - unasked
