@@ -78,34 +78,40 @@ class PGD(Attack):
         self, target: Target, x: Tensor, y: Tensor, threat: ThreatModel, streams: Streams
     ) -> Tensor:
         """The search on a deterministic target, whose draws are all the same one."""
-        best = _Best.of(x, self.until_broken)
+        best = _Best.of(x)
         for restart in range(self.restarts):
-            rows = best.open().nonzero().squeeze(1)
+            rows = best.open(self.until_broken).nonzero().squeeze(1)
             if len(rows) == 0:
                 break
             start = streams[rows].child("restart", restart)
-            climb = _Climb(rows, x[rows], y[rows], start, self._start(x[rows], threat, start))
-            self._climb(target, threat, climb, best)
+            climb = _Climb(rows, x[rows], y[rows], start, best[rows])
+            x_adv = self._start(climb.x, threat, start)
+            self._climb(target, threat, climb, x_adv, best)
         return best.x_adv
 
-    def _climb(self, target: Target, threat: ThreatModel, climb: _Climb, best: _Best) -> None:
+    def _climb(
+        self, target: Target, threat: ThreatModel, climb: _Climb, x_adv: Tensor, best: _Best
+    ) -> None:
+        """Move the samples of ``climb`` from ``x_adv``, and write what they reach to ``best``."""
         loss = LOSSES[self.loss]
         for number in range(1, self.steps + 1):
-            here = target.ascent(climb.x_adv, climb.y, loss, climb.streams)
-            best.offer(climb.rows, climb.x_adv, climb.y, here.logits)
-            ahead = self._step(climb.x_adv, climb.x, here.gradient, threat)
-            going = best.open()[climb.rows]
+            here = target.ascent(x_adv, climb.y, loss, climb.streams)
+            climb.best.offer(x_adv, climb.y, here.logits, self.until_broken)
+            ahead = self._step(x_adv, climb.x, here.gradient, threat)
+            going = climb.best.open(self.until_broken)
             if number % SETTLED_EVERY == 0:
                 # A fixed point: the same input gives the same gradient for ever after.
-                going &= (ahead != climb.x_adv).flatten(1).any(1)
-            climb.x_adv = ahead
+                going &= (ahead - x_adv).abs_().flatten(1).amax(1) > 0
+            x_adv = ahead
             left = len(going) - int(going.sum())
-            if left == len(going):
-                return
-            if left >= LEAVE_SHARE * len(going):
-                climb = climb[going]
-        logits = target.logits(climb.x_adv, climb.streams)
-        best.offer(climb.rows, climb.x_adv, climb.y, logits)
+            if left and left >= LEAVE_SHARE * len(going):
+                best.put(climb.rows[~going], climb.best[~going])
+                climb, x_adv = climb[going], x_adv[going]
+                if len(x_adv) == 0:
+                    return
+        logits = target.logits(x_adv, climb.streams)
+        climb.best.offer(x_adv, climb.y, logits, self.until_broken)
+        best.put(climb.rows, climb.best)
 
     def _search_stochastic(
         self, target: Target, x: Tensor, y: Tensor, threat: ThreatModel, streams: Streams
@@ -135,7 +141,45 @@ class PGD(Attack):
 
     def _step(self, x_adv: Tensor, x: Tensor, gradient: Tensor, threat: ThreatModel) -> Tensor:
         ascent = threat.steepest(gradient, x_adv)
-        return threat.project(torch.add(x_adv, ascent, alpha=self.step * threat.eps), x)
+        return threat.project(ascent.mul_(self.step * threat.eps).add_(x_adv), x)
+
+
+@dataclass
+class _Best:
+    """The iterate with the lowest margin of each sample, and whether that breaks it."""
+
+    x_adv: Tensor
+    margin: Tensor
+    broken: Tensor
+
+    @classmethod
+    def of(cls, x: Tensor) -> _Best:
+        margin = x.new_full((len(x),), torch.inf)
+        return cls(x.clone(), margin, torch.zeros_like(margin, dtype=torch.bool))
+
+    def open(self, until_broken: bool) -> Tensor:
+        """Which samples are still to be improved, bool of shape (batch,)."""
+        return ~self.broken if until_broken else torch.ones_like(self.broken)
+
+    def offer(self, x_adv: Tensor, y: Tensor, logits: Tensor, until_broken: bool) -> None:
+        """Compare with one iterate of every sample, given its logits; ``x_adv`` may be kept."""
+        lead = margin(logits, y).to(self.margin.dtype)
+        # What a broken sample is later offered depends on how long its batch keeps it.
+        better = (lead < self.margin) & self.open(until_broken)
+        self.x_adv = (
+            x_adv if better.all() else torch.where(column(better, x_adv), x_adv, self.x_adv)
+        )
+        self.margin = torch.where(better, lead, self.margin)
+        self.broken = self.broken | (lead < -ROUNDING * logits.abs().amax(1))
+
+    def put(self, rows: Tensor, other: _Best) -> None:
+        """Write what ``other`` holds over these rows."""
+        self.x_adv[rows] = other.x_adv
+        self.margin[rows] = other.margin
+        self.broken[rows] = other.broken
+
+    def __getitem__(self, rows: Tensor) -> _Best:
+        return _Best(self.x_adv[rows], self.margin[rows], self.broken[rows])
 
 
 @dataclass
@@ -146,36 +190,7 @@ class _Climb:
     x: Tensor
     y: Tensor
     streams: Streams
-    x_adv: Tensor
+    best: _Best
 
     def __getitem__(self, chosen: Tensor) -> _Climb:
         return _Climb(*(getattr(self, field.name)[chosen] for field in fields(self)))
-
-
-@dataclass
-class _Best:
-    """The iterate with the lowest margin of each sample, and whether that breaks it."""
-
-    x_adv: Tensor
-    margin: Tensor
-    broken: Tensor
-    until_broken: bool
-
-    @classmethod
-    def of(cls, x: Tensor, until_broken: bool) -> _Best:
-        margin = x.new_full((len(x),), torch.inf)
-        return cls(x.clone(), margin, torch.zeros_like(margin, dtype=torch.bool), until_broken)
-
-    def open(self) -> Tensor:
-        """Which samples may still be improved, bool of shape (batch,)."""
-        return ~self.broken | (not self.until_broken)
-
-    def offer(self, rows: Tensor, x_adv: Tensor, y: Tensor, logits: Tensor) -> None:
-        """Compare with one iterate of some samples, given its logits."""
-        lead = margin(logits, y).to(self.margin.dtype)
-        # What a broken sample is later offered depends on how long its batch keeps it.
-        better = ((lead < self.margin[rows]) & self.open()[rows]).nonzero().squeeze(1)
-        where = rows[better]
-        self.x_adv.index_copy_(0, where, x_adv.index_select(0, better))
-        self.margin[where] = lead[better]
-        self.broken[rows] |= lead < -ROUNDING * logits.abs().amax(1)

@@ -20,7 +20,6 @@ OTHER = "#5f5f5f"
 STYLE = {
     "svg.hashsalt": "robustcode",
     "svg.fonttype": "path",
-    "pdf.fonttype": 42,
     "font.size": 9.0,
     "axes.spines.top": False,
     "axes.spines.right": False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,7 +55,10 @@ def evaluate(spec: RunSpec, out: Path, given: Given | None = None, show: bool = 
             folder.open(spec.request(), inputs_of(spec, subject))
             diagnosis = folder.read_diagnosis()
             if diagnosis is None:
+                started, cpu = time.perf_counter(), time.process_time()
                 diagnosis = _diagnose(spec, subject, modes)
+                diagnosis["seconds"] = round(time.perf_counter() - started, 3)
+                diagnosis["cpu_seconds"] = round(time.process_time() - cpu, 3)
                 folder.write_diagnosis(diagnosis)
             facts = Facts(**diagnosis["facts"])
             trial = make_trial(spec, subject, facts)
@@ -165,8 +169,8 @@ def _finish(spec: RunSpec, trial: Trial, diagnosis: dict[str, Any], folder: RunF
         {key: finding[key] for key in ("code", "severity", "what", "remedy")}
         for finding in findings
     ]
-    summary["cost"]["forwards"] += diagnosis["forwards"]
-    summary["cost"]["backwards"] += diagnosis["backwards"]
+    for what in ("forwards", "backwards", "seconds", "cpu_seconds"):
+        summary["cost"][what] = round(summary["cost"][what] + diagnosis[what], 3)
     summary |= summary_labels(spec)
     folder.finish(findings, summary)
 

@@ -65,7 +65,7 @@ def rewritten(model: nn.Module, example: Tensor) -> nn.Module:
     first = on_cpu and _replace_first_convolution(traced)
     _relu_in_place(traced)
     _flatten_in_place(traced, example)
-    traced.graph.lint()
+    traced.delete_all_unused_submodules()
     traced.recompile()
     traced.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     # The first convolution takes images in any layout and gives the gradient in the same.
@@ -76,6 +76,7 @@ def folded(model: nn.Module, example: Tensor) -> nn.Module:
     """A copy with batch norm folded; raises where the model cannot be traced."""
     traced = _traced(model)
     _fold_batch_norm(traced)
+    traced.delete_all_unused_submodules()
     traced.recompile()
     return ChannelsLast(traced.to(memory_format=torch.channels_last))  # type: ignore[call-overload]
 
@@ -150,7 +151,6 @@ def _fold_batch_norm(traced: fx.GraphModule) -> None:
             _call_instead(traced, before, fuse_conv_bn_eval(conv, norm))
             node.replace_all_uses_with(before)
             traced.graph.erase_node(node)
-    traced.delete_all_unused_submodules()
 
 
 def _replace_first_convolution(traced: fx.GraphModule) -> bool:

@@ -133,11 +133,7 @@ def clean_pool(data: Dataset, samples: Tensor) -> Tensor:
     except RobustcodeError:
         return data.images(unused) if len(unused) else data.images(samples[:0])
     # Where both splits are the same samples, the evaluated ones are kept out of the pool.
-    if (
-        len(train) == len(data)
-        and dict(train.sha256) == dict(data.sha256)
-        and data.name != "digits"
-    ):
+    if len(train) == len(data) and dict(train.sha256) == dict(data.sha256):
         return data.images(unused)
     return train.images(_spread(torch.arange(len(train))))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -57,6 +58,7 @@ def run_in_workers(
     messages = context.Queue()
     listener = threading.Thread(target=_listen, args=(messages, send), daemon=True)
     listener.start()
+    others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(
         max_workers=min(spec.workers, len(shards)),
         mp_context=context,
@@ -68,13 +70,23 @@ def run_in_workers(
         for task in as_completed(tasks):
             yield task.result()
     except BrokenProcessPool as cause:
+        _terminate(others)
         raise EngineError(
             "a worker process was lost (killed, or out of memory); finished shards are kept: run "
             "the same command again, with fewer --workers if memory is short"
         ) from cause
+    except BaseException:
+        _terminate(others)
+        raise
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
         messages.put(None)
+
+
+def _terminate(others: set[Any]) -> None:
+    """End the workers of a run that failed: what they are at is lost, and not waited for."""
+    for worker in set(multiprocessing.active_children()) - others:
+        worker.terminate()
 
 
 def _listen(messages: Any, send: Send) -> None:
@@ -90,6 +102,7 @@ def _start(
     spec: RunSpec, given: Given, facts: Facts, folder: Path, messages: Any, parent: int
 ) -> None:
     threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the parent's to answer
     torch.set_num_threads(spec.threads)
     subject = assemble(spec, given)
     held = ExitStack()

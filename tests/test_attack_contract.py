@@ -23,9 +23,9 @@ def test_attack_keeps_its_promises(name: str, check: Check[Attack]) -> None:
     [
         "fgsm:loss=dlr",
         "fgsm:draws=3",
-        "pgd:loss=dlr,restarts=2",
-        "pgd:loss=margin,until_broken=false,step=0.1",
-        "pgd:random_start=false",
+        "pgd:loss=dlr",
+        "pgd:loss=margin,restarts=2,steps=20",
+        "pgd:until_broken=false,random_start=false",
     ],
 )
 def test_settings_keep_them_too(spec: str) -> None:

@@ -23,7 +23,7 @@ from robustcode.engine import evaluate
 from robustcode.errors import ConfigError, ContractError, EngineError, StoreError
 from robustcode.memory import BatchLimit
 from robustcode.seeds import Streams
-from robustcode.store import RunFolder, load_run
+from robustcode.store import Run, RunFolder, load_run
 from robustcode.threat import ThreatModel
 
 COMMON = [
@@ -250,7 +250,7 @@ def flat_data(count: int = 20) -> tuple[Tensor, Tensor]:
     return x, (x.flatten(1).mean(1) > 0.5).long()
 
 
-def attack_flat(out: Path, model: nn.Module, *attacks: str) -> robustcode.store.Run:  # type: ignore[name-defined]
+def attack_flat(out: Path, model: nn.Module, *attacks: str) -> Run:
     return robustcode.attack(
         model, flat_data(), "linf:0.05", out, attacks=attacks or ("pgd:steps=5",), progress=False
     )
@@ -327,19 +327,19 @@ def test_an_attack_that_breaks_its_contract_stops_the_run(
 
 
 def test_the_model_is_given_back_as_it_came(tmp_path: Path) -> None:
-    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 2), nn.Dropout(0.5))
+    linear, dropout = nn.Linear(16, 2), nn.Dropout(0.5)
+    model = nn.Sequential(nn.Flatten(), linear, dropout)
     model.train()
-    model[1].eval()
-    weight = model[1].weight
-    weight.requires_grad_(False)
-    kept = weight.detach().clone()
+    linear.eval()
+    linear.weight.requires_grad_(False)
+    kept = linear.weight.detach().clone()
     attack_flat(tmp_path / "run", model)
     assert [m.training for m in model] == [True, False, True]
-    assert not weight.requires_grad
-    assert model[1].bias.requires_grad
-    assert weight.grad is None
-    assert model[1].bias.grad is None
-    assert torch.equal(weight, kept)
+    assert not linear.weight.requires_grad
+    assert linear.bias.requires_grad
+    assert linear.weight.grad is None
+    assert linear.bias.grad is None
+    assert torch.equal(linear.weight, kept)
 
 
 def test_the_model_s_threads_and_generator_are_given_back(tmp_path: Path) -> None:
@@ -350,12 +350,13 @@ def test_the_model_s_threads_and_generator_are_given_back(tmp_path: Path) -> Non
 
 
 def test_a_checkpoint_that_changed_is_another_run(tmp_path: Path) -> None:
-    linear = nn.Sequential(nn.Flatten(), nn.Linear(16, 2)).eval()
-    attack_flat(tmp_path / "run", linear)
+    linear = nn.Linear(16, 2)
+    model = nn.Sequential(nn.Flatten(), linear).eval()
+    attack_flat(tmp_path / "run", model)
     with torch.no_grad():
-        linear[1].bias.add_(1)
+        linear.bias.add_(1)
     with pytest.raises(StoreError, match="checkpoint_sha256"):
-        attack_flat(tmp_path / "run", linear)
+        attack_flat(tmp_path / "run", model)
 
 
 def test_a_full_disk_is_a_sentence_and_nothing_finished_is_lost(

@@ -6,7 +6,6 @@ from types import ModuleType
 from typing import NamedTuple
 
 import pytest
-import torch
 
 import robustcode.attacks
 from robustcode.attacks import Attack
@@ -14,7 +13,8 @@ from robustcode.errors import ContractError
 from robustcode.testing import attack_checks, check_attack
 
 SOURCES = Path(robustcode.attacks.__file__).parent
-STEP = "return threat.project(torch.add(x_adv, ascent, alpha=self.step * threat.eps), x)"
+STEP = "return threat.project(ascent.mul_(self.step * threat.eps).add_(x_adv), x)"
+LEAVE = "climb, x_adv = climb[going], x_adv[going]"
 START = 'return threat.random(x, streams.child("start")) if self.random_start else x'
 
 
@@ -40,9 +40,16 @@ BUGS = [
         "ascent = threat.steepest(gradient, x_adv)",
         "ascent = gradient / gradient.norm().clamp(min=1e-30)",
     ),
-    Bug("steps are ten times too long", "pgd", "alpha=self.step", "alpha=10 * self.step"),
-    Bug("steps are ten times too short", "pgd", "alpha=self.step", "alpha=0.1 * self.step"),
-    Bug("it descends", "pgd", "alpha=self.step", "alpha=-self.step"),
+    Bug(
+        "steps are ten times too long", "pgd", "ascent.mul_(self.step", "ascent.mul_(10 * self.step"
+    ),
+    Bug(
+        "steps are ten times too short",
+        "pgd",
+        "ascent.mul_(self.step",
+        "ascent.mul_(0.1 * self.step",
+    ),
+    Bug("it descends", "pgd", "ascent.mul_(self.step", "ascent.mul_(-self.step"),
     Bug("nothing is projected", "pgd", STEP, "return x_adv + self.step * threat.eps * ascent"),
     Bug(
         "only the ball is projected on",
@@ -99,8 +106,8 @@ BUGS = [
     Bug(
         "the last iterate, not the best",
         "pgd",
-        "better = ((lead < self.margin[rows]) & self.open()[rows]).nonzero().squeeze(1)",
-        "better = self.open()[rows].nonzero().squeeze(1)",
+        "better = (lead < self.margin) & self.open(until_broken)",
+        "better = self.open(until_broken)",
     ),
     Bug(
         "a lucky draw ends the search of a sample",
@@ -110,26 +117,28 @@ BUGS = [
         "            for candidate in (x_adv, seen):",
     ),
     Bug(
-        "rows that stay get the iterates of others",
+        "samples that stay get the iterates of others",
         "pgd",
-        "climb = climb[going]",
-        "kept, here_now = climb[going], climb.x_adv\n"
-        "                climb = kept\n"
-        "                climb.x_adv = here_now[: len(kept.rows)]",
+        LEAVE,
+        "climb = climb[going]; x_adv = x_adv[: len(climb.rows)]",
     ),
     Bug(
-        "rows that stay get the labels of others",
+        "samples that stay get the labels of others",
         "pgd",
-        "climb = climb[going]",
-        "labels, climb = climb.y, climb[going]\n"
-        "                climb.y = labels[: len(climb.rows)]",
+        LEAVE,
+        "y = climb.y; " + LEAVE + "; climb.y = y[: len(x_adv)]",
     ),
     Bug(
-        "rows that stay get the draws of others",
+        "samples that stay get the streams of others",
         "pgd",
-        "climb = climb[going]",
-        "streams, climb = climb.streams, climb[going]\n"
-        "                climb.streams = streams[: len(climb.rows)]",
+        LEAVE,
+        "streams = climb.streams; " + LEAVE + "; climb.streams = streams[: len(x_adv)]",
+    ),
+    Bug(
+        "samples that leave are written over others",
+        "pgd",
+        "best.put(climb.rows[~going], climb.best[~going])",
+        "best.put(climb.rows[:left], climb.best[~going])",
     ),
     Bug(
         "the proposal is written over the input",

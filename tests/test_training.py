@@ -30,6 +30,7 @@ from robustcode.training import (
     Optimizer,
     Recipe,
     Schedule,
+    Standard,
     Trades,
     TrainingResult,
     TrainSpec,
@@ -106,6 +107,17 @@ def run(
     out: Path, watch: Callable[[int, float], None] | None = None, **changed: Any
 ) -> TrainingResult:
     return train(spec(**changed), out, progress=False, watch=watch)
+
+
+def trainer_of(described: TrainSpec, recipe: Recipe, samples: Tensor) -> Trainer:
+    return Trainer(
+        spec=described,
+        recipe=recipe,
+        network=uneasy().eval(),
+        data=load_data("digits", "train"),
+        samples=samples,
+        device=torch.device("cpu"),
+    )
 
 
 def recipe_text(name: str) -> str:
@@ -393,16 +405,8 @@ class Recording(Recipe):
 
 
 def test_every_epoch_has_its_own_order_and_draws_and_every_sample_once() -> None:
-    data, recipe = load_data("digits", "train"), Recording()
-    samples = torch.arange(65) * 3
-    trainer = Trainer(
-        spec=spec(),
-        recipe=recipe,
-        network=uneasy().eval(),
-        data=data,
-        samples=samples,
-        device=torch.device("cpu"),
-    )
+    recipe, samples = Recording(), torch.arange(65) * 3
+    trainer = trainer_of(spec(), recipe, samples)
     for _ in range(2):
         trainer.run_epoch(lambda number, loss: None)
     assert [len(x) for x, _ in recipe.seen] == [33, 32, 33, 32]  # not 64 and a straggler
@@ -411,7 +415,7 @@ def test_every_epoch_has_its_own_order_and_draws_and_every_sample_once() -> None
     assert not torch.equal(*orders)
     assert all(torch.equal(order.sort().values, samples) for order in orders)
     for x, streams in recipe.seen:
-        assert torch.equal(x, data.images(streams.samples))
+        assert torch.equal(x, trainer.data.images(streams.samples))
     keys = torch.cat([streams.keys for _, streams in recipe.seen])
     assert len(keys.unique()) == len(keys)
 
@@ -420,6 +424,16 @@ def test_the_rate_falls_along_a_cosine() -> None:
     cosine = spec(lr=0.2)
     assert [cosine.rate(done) for done in (0, 0.5, 1)] == pytest.approx([0.2, 0.1, 0])
     assert spec(lr=0.2, schedule=Schedule.CONSTANT).rate(0.9) == 0.2
+
+
+def test_the_rate_is_that_of_the_batch() -> None:
+    trainer = trainer_of(spec(), Standard(), torch.arange(256))
+    rates: list[float] = []
+    for _ in range(2):
+        trainer.run_epoch(
+            lambda number, loss: rates.append(trainer.optimizer.param_groups[0]["lr"])
+        )
+    assert rates == [spec().rate(batch / 8) for batch in range(8)]
 
 
 @pytest.mark.parametrize(
@@ -493,7 +507,7 @@ def test_a_machine_that_is_not_there_is_refused(
 def test_divergence_stops_the_run_and_names_the_remedy(tmp_path: Path) -> None:
     out = tmp_path / "w.safetensors"
     with pytest.raises(EngineError, match=r"epoch \d.*loss is.*lower lr, which is 1e\+06"):
-        run(out, lr=1e6, epochs=5)
+        run(out, lr=1e6, optimizer=Optimizer.SGD, epochs=5)
     assert run(out).trained  # with a lower rate, into the same file
 
 
@@ -506,14 +520,7 @@ class Steep(Recipe):
 
 
 def test_weights_that_overflow_in_the_last_batch_are_noticed() -> None:
-    trainer = Trainer(
-        spec=spec(optimizer=Optimizer.SGD, lr=1e6),
-        recipe=Steep(),
-        network=uneasy(),
-        data=load_data("digits", "train"),
-        samples=torch.arange(64),
-        device=torch.device("cpu"),
-    )
+    trainer = trainer_of(spec(optimizer=Optimizer.SGD, lr=1e6), Steep(), torch.arange(64))
     with pytest.raises(EngineError, match="epoch 1: a weight is not finite; lower lr"):
         trainer.run_epoch(lambda number, loss: None)
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 
 from torch import Tensor, nn
 
-from robustcode.attacks import ATTACKS
+from robustcode.attacks import ATTACKS, Attack
 from robustcode.components import Component
 from robustcode.defenses import DEFENSES, Defense
 from robustcode.errors import ConfigError
@@ -49,7 +49,8 @@ def check_component(kind: str, spec: str) -> Iterator[str]:
     """
     component = Component.parse(spec)
     if kind == "attack":
-        kept = trial(attack_checks(), component.build(ATTACKS, "check"))
+        attack: Attack = component.build(ATTACKS, "check")
+        kept = trial(attack_checks(), attack)
     elif kind == "defense":
         factory = _Registered(component)
         example(factory)  # impossible settings are the caller's fault, not the defence's

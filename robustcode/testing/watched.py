@@ -13,6 +13,7 @@ from robustcode.defenses.base import Defense
 from robustcode.defenses.identity import Identity
 from robustcode.seeds import Streams
 from robustcode.target import DefendedTarget, Ledger
+from robustcode.testing.check import require
 from robustcode.testing.problems import Problem
 from robustcode.threat import ThreatModel
 
@@ -47,13 +48,17 @@ class Watched:
     def logits(self, x: Tensor, streams: Streams) -> Tensor:
         """See Target.logits."""
         logits = self.target.logits(x, streams)
-        self.queries.append(Query(x.detach().clone(), None, logits.clone(), streams, self.stochastic))
+        self.queries.append(
+            Query(x.detach().clone(), None, logits.clone(), streams, self.stochastic)
+        )
         return logits
 
     def ascent(self, x: Tensor, y: Tensor, loss: Loss, streams: Streams) -> Ascent:
         """See Target.ascent."""
         found = self.target.ascent(x, y, loss, streams)
-        self.queries.append(Query(x.detach().clone(), y.clone(), found.logits.clone(), streams, self.stochastic))
+        self.queries.append(
+            Query(x.detach().clone(), y.clone(), found.logits.clone(), streams, self.stochastic)
+        )
         return found
 
 
@@ -70,12 +75,11 @@ def attempt(
     threat: ThreatModel,
     defense: Defense | None = None,
     rows: Tensor | None = None,
-    seed: int = 0,
 ) -> Attempt:
     """Run ``attack`` on some rows of ``problem``, in that order, as the engine would.
 
     The target is the plain model unless a ``defense`` around it is given. ContractError if a
-    proposal is not allowed.
+    proposal is not allowed, or what was handed over changed.
     """
     defense = Identity(model=problem.model) if defense is None else defense
     rows = torch.arange(len(problem.x)) if rows is None else rows
@@ -84,12 +88,12 @@ def attempt(
             defense, Ledger(problem.samples), stochastic=defense.stochastic, differentiable=True
         )
     )
-    x, streams = problem.x[rows], streams_of(problem, seed)[rows]
-    x_adv = attack.perturb(target, x, problem.y[rows], threat, streams)
+    x, y = problem.x[rows], problem.y[rows]
+    streams = Streams.of(0, "contract", problem.samples)[rows]
+    given = {"inputs": x, "labels": y, "streams": streams.keys}
+    before = {name: tensor.clone() for name, tensor in given.items()}
+    x_adv = attack.perturb(target, x, y, threat, streams)
+    for name, tensor in given.items():
+        require(torch.equal(tensor, before[name]), f"it changed the {name} that it was given")
     threat.check(x_adv, x, by="it")
     return Attempt(x_adv, target.queries)
-
-
-def streams_of(problem: Problem, seed: int = 0) -> Streams:
-    """The streams that an attack gets for the samples of a problem."""
-    return Streams.of(seed, "contract", problem.samples)
