@@ -2,7 +2,8 @@
 #
 #   make PYTHON=python3.12 test          another interpreter (3.11 or later)
 #   make TORCH="torch --index-url INDEX" demo
-#                                        another build of PyTorch than the default index has
+#                                        another build of PyTorch than the default index has: where
+#                                        that is a large CUDA build, name PyTorch's CPU index
 #   make OUT=elsewhere demo              another folder for the demo's report
 
 PYTHON ?= python3
@@ -23,7 +24,7 @@ PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKE
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1	/p' $(MAKEFILE_LIST) | expand -t 12
 
-demo: $(VENV)/package  ## attack, certify and report a small model; prints the report's path
+demo: $(VENV)/package  ## attack and compare four small models; prints the report's path
 	$(BIN)/robustcode demo --out $(OUT)
 
 test: $(VENV)/tools  ## the tests, without those marked long
