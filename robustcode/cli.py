@@ -187,6 +187,8 @@ def train(
         std=numbers(std or "", "std"),
     )
     result = train_classifier(spec, out, device=device, threads=threads, progress=not quiet)
+    if not result.trained:
+        typer.echo("finished before; nothing was trained")
     for name in ("epochs", "loss", "train_accuracy", "test_accuracy", "seconds", "sha256"):
         typer.echo(f"{name.replace('_', ' ')}: {getattr(result, name)}")
     typer.echo(out)
@@ -207,7 +209,7 @@ def demo(
 @app.command("list")
 def list_(
     what: Annotated[
-        str, typer.Argument(help="attacks, defenses, models, data, recipes or suites.")
+        str, typer.Argument(help="attacks, defenses, models, data, recipes, methods or suites.")
     ],
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
@@ -218,7 +220,7 @@ def list_(
     if as_json:
         typer.echo(json.dumps(entries, indent=2))
         return
-    width = max(len(entry["name"]) for entry in entries)
+    width = max((len(entry["name"]) for entry in entries), default=0)
     for entry in entries:
         typer.echo(f"{entry['name']:{width}}  {entry['summary']}".rstrip())
 

@@ -20,6 +20,7 @@ def listing(what: str) -> list[dict[str, str]]:
         "models": _models,
         "data": _data,
         "recipes": _recipes,
+        "methods": _methods,
         "suites": _suites,
     }
     if what not in kinds:
@@ -72,6 +73,11 @@ def _recipes() -> Table:
     from robustcode.training import RECIPES
 
     return RECIPES
+
+
+def _methods() -> Table:
+    """Certification methods: none is registered yet."""
+    return {}
 
 
 def _suites() -> Table:

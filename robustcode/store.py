@@ -54,7 +54,7 @@ def write_atomic(path: Path, data: bytes) -> str:
         temporary.unlink(missing_ok=True) if temporary.parent.is_dir() else None
         raise StoreError(
             f"cannot write {path}: {cause.strerror or cause}; make room or choose another --out, "
-            "and run the same command again: finished shards are kept"
+            "and run the same command again: finished work is kept"
         ) from cause
     return hashlib.sha256(data).hexdigest()
 
@@ -74,10 +74,10 @@ class RunFolder:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the folder; the lock is the operating system's, so a killed run leaves none."""
+        lock = FileLock(self.path / ".lock")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            with FileLock(self.path / ".lock").acquire(timeout=0):
-                yield
+            lock.acquire(timeout=0)
         except Timeout:
             raise StoreError(
                 f"{self.path} is in use by another robustcode process; wait for it or choose "
@@ -87,6 +87,10 @@ class RunFolder:
             raise StoreError(
                 f"cannot write to {self.path}: {cause.strerror or cause}; choose another --out"
             ) from cause
+        try:
+            yield
+        finally:
+            lock.release()
 
     def open(self, request: Mapping[str, Any], inputs: Mapping[str, Any]) -> None:
         """Start a run or take up an interrupted one of the same request and the same inputs."""

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from robustcode.attacks import ATTACKS, Attack
 from robustcode.components import Component
 from robustcode.defenses import DEFENSES, Defense
+from robustcode.engine import threads
 from robustcode.errors import ConfigError
 from robustcode.registry import suggestion
 from robustcode.testing.attack_contract import attack_checks, check_attack
@@ -48,24 +49,28 @@ def check_component(kind: str, spec: str) -> Iterator[str]:
     ContractError, with the figures, at the first promise that is broken.
     """
     component = Component.parse(spec)
+    count = 0
+    with threads(1):  # the problems are too small to be shared out
+        for name in _kept(kind, component):
+            count += 1
+            yield f"kept: {name}"
+    article = "an" if kind == "attack" else "a"
+    yield f"{component} keeps all {count} promises of {article} {kind}"
+
+
+def _kept(kind: str, component: Component) -> Iterator[str]:
     if kind == "attack":
         attack: Attack = component.build(ATTACKS, "check")
-        kept = trial(attack_checks(), attack)
-    elif kind == "defense":
-        factory = _Registered(component)
+        return trial(attack_checks(), attack)
+    if kind == "defense":
+        factory: DefenseFactory = _Registered(component)
         example(factory)  # impossible settings are the caller's fault, not the defence's
-        kept = trial(defense_checks(), factory)
-    else:
-        known = ("attack", "defense")
-        raise ConfigError(
-            f"no kind of component is called {kind!r}.{suggestion(kind, known)} "
-            f"Known: {', '.join(known)}."
-        )
-    count = 0
-    for name in kept:
-        count += 1
-        yield f"kept: {name}"
-    yield f"{component} keeps all {count} promises of {_article(kind)} {kind}"
+        return trial(defense_checks(), factory)
+    known = ("attack", "defense")
+    raise ConfigError(
+        f"no kind of component is called {kind!r}.{suggestion(kind, known)} "
+        f"Known: {', '.join(known)}."
+    )
 
 
 class _Registered:
@@ -80,7 +85,3 @@ class _Registered:
 
     def __repr__(self) -> str:
         return str(self._component)
-
-
-def _article(kind: str) -> str:
-    return "an" if kind == "attack" else "a"

@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from robustcode.attacks.base import Attack
 from robustcode.attacks.losses import margin
-from robustcode.defenses.base import Defense
-from robustcode.defenses.gaussian_noise import GaussianNoise
-from robustcode.seeds import Streams
 from robustcode.testing.check import Check, require, trial
 from robustcode.testing.problems import (
     CRITICAL,
+    DUAL,
     LinearProblem,
     Problem,
     bowl,
     open_problems,
     two_cells,
     walled_problem,
+)
+from robustcode.testing.situations import (
+    CLEAN,
+    NoisySlope,
+    half_broken,
+    noisy,
+    rounded,
+    unsaturated,
 )
 from robustcode.testing.surroundings import global_state_kept
 from robustcode.testing.watched import Attempt, Query, attempt
@@ -34,32 +37,12 @@ from robustcode.threat import Norm, ThreatModel
 SLACK = 0.05
 # Between a batch and its parts the order of float64 sums may differ, and nothing else.
 SAME = 1e-6
-# Accuracy without attack of the samples of the stochastic problem: most draws are right and one
-# in ten is wrong, so that an attack which stops at the first wrong draw stops soon.
-CLEAN = 0.9
 # The draws over which a gradient is averaged; the noise of one draw as a multiple of the gradient,
 # with which one draw shows a sign rightly with probability .57 and the mean of all with .83; and
 # the share of the possible gain that all must reach, or add to that of one draw.
 DRAWS = 32
 NOISE = 6.0
 GOOD_GAIN, MORE_GAIN = 0.8, 0.2
-
-
-@dataclass(frozen=True, kw_only=True)
-class NoisySlope(Defense):
-    """Scores on a plane that leans in another direction at every draw: the mean is the model's."""
-
-    stochastic: ClassVar[bool] = True
-
-    model: nn.Module
-    sigma: float
-
-    def logits(self, x: Tensor, streams: Streams) -> Tensor:
-        """See Defense.logits."""
-        slope = self.sigma * streams.normal(x[0].numel(), dtype=x.dtype)
-        lead = ((x - 0.5).flatten(1) * slope).sum(1)
-        scores: Tensor = self.model(x)
-        return scores + torch.stack([lead / 2, -lead / 2, torch.zeros_like(lead)], dim=1)
 
 
 def attack_checks() -> tuple[Check[Attack], ...]:
@@ -128,7 +111,7 @@ def _nothing_for_nothing(attack: Attack) -> None:
 
 def _tidy(attack: Attack) -> None:
     for norm in _norms(attack):
-        problem, threat = _half_broken(norm)
+        problem, threat = half_broken(norm)
         parameters = list(problem.model.parameters())
         before = [parameter.detach().clone() for parameter in parameters]
         with global_state_kept():
@@ -139,7 +122,7 @@ def _tidy(attack: Attack) -> None:
 
 
 def _reproducible(attack: Attack) -> None:
-    for problem, threat, defense in _unsaturated(attack):
+    for problem, threat, defense in unsaturated(_norms(attack)):
         one, other = (attempt(attack, problem, threat, defense).x_adv for _ in range(2))
         require(
             torch.equal(one, other),
@@ -149,27 +132,27 @@ def _reproducible(attack: Attack) -> None:
 
 def _no_gradient(attack: Attack) -> None:
     for norm in _norms(attack):
-        problem, threat = _half_broken(norm)
+        problem, threat = half_broken(norm)
         asked = sum(query.y is not None for query in attempt(attack, problem, threat).queries)
         require(asked == 0, f"it asked for {asked} gradients")
 
 
 def _own_queries(attack: Attack) -> None:
     for norm in _norms(attack):
-        problem, threat = _half_broken(norm)
+        problem, threat = half_broken(norm)
         for query in attempt(attack, problem, threat).queries:
             rows = _rows_of(query, problem)
             labels = problem.y[rows]
             require(
                 query.y is None or torch.equal(query.y, labels),
-                "it asked for the gradient of a loss with another sample's label",
+                "it asked with the streams of one sample and the label of another",
             )
             nearest = torch.cdist(query.x.flatten(1), problem.x.flatten(1)).argmin(1)
             require(torch.equal(nearest, rows), "it asked about another sample's input")
 
 
 def _batch_independent(attack: Attack) -> None:
-    for problem, threat, defense in _unsaturated(attack):
+    for problem, threat, defense in unsaturated(_norms(attack)):
         whole = attempt(attack, problem, threat, defense).x_adv
         for rows in _parts(len(problem.x)):
             part = attempt(attack, problem, threat, defense, rows).x_adv
@@ -183,7 +166,7 @@ def _batch_independent(attack: Attack) -> None:
 
 
 def _same_draws(attack: Attack) -> None:
-    for problem, threat, defense in _unsaturated(attack):
+    for problem, threat, defense in unsaturated(_norms(attack)):
         whole = _draws(attempt(attack, problem, threat, defense))
         for rows in _parts(len(problem.x)):
             part = _draws(attempt(attack, problem, threat, defense, rows))
@@ -197,7 +180,7 @@ def _same_draws(attack: Attack) -> None:
 
 
 def _own_draws(attack: Attack) -> None:
-    problem, defense = _noisy(_norms(attack)[0])
+    problem, defense = noisy(_norms(attack)[0])
     threat = ThreatModel(problem.norm, CRITICAL[problem.norm])
     found = attempt(attack, problem, threat, defense)
     draws = _draws(found)
@@ -213,7 +196,7 @@ def _own_draws(attack: Attack) -> None:
 def _breaks_nothing(attack: Attack) -> None:
     for norm in _norms(attack):
         for problem in (*open_problems(norm), walled_problem(norm)):
-            threat = _threat(norm, (1 - SLACK) * problem.critical.min().item())
+            threat = rounded(norm, (1 - SLACK) * problem.critical.min().item())
             broken = _broken(problem, attempt(attack, problem, threat).x_adv)
             require(
                 not broken.any(),
@@ -237,7 +220,7 @@ def _breaks_at_walls(attack: Attack) -> None:
 def _break(attack: Attack, problem: LinearProblem) -> None:
     """Each sample at its own eps, in the company of those that fall sooner and those that hold."""
     for critical in problem.critical.tolist():
-        threat = _threat(problem.norm, (1 + SLACK) * critical)
+        threat = rounded(problem.norm, (1 + SLACK) * critical)
         broken = _broken(problem, attempt(attack, problem, threat).x_adv)
         within = problem.critical <= critical
         require(
@@ -287,10 +270,10 @@ def _keeps_the_best(attack: Attack) -> None:
 
 def _unmoved_by_luck(attack: Attack) -> None:
     for norm in _norms(attack):
-        problem, defense = _noisy(norm)
+        problem, defense = noisy(norm)
         # As far beyond the plane as it was before it: the lowest accuracy is that of the mirror
         # image, 1 - CLEAN.
-        threat = _threat(norm, 2 * problem.critical.max().item())
+        threat = rounded(norm, 2 * problem.critical.max().item())
         x_adv = attempt(attack, problem, threat, defense).x_adv
         lead = margin(problem.model(x_adv), problem.y)
         spread = defense.sigma * (problem.model.weight[:, 0] - problem.model.weight[:, 1]).norm()
@@ -320,55 +303,13 @@ def _gain(attack: Attack, norm: Norm, draws: int) -> float:
     weight = problem.model.weight[:, 0] - problem.model.weight[:, 1]
     defense = NoisySlope(model=problem.model, sigma=NOISE * weight.square().mean().sqrt().item())
     threat = ThreatModel(norm, CRITICAL[norm])
-    # Any dataclass has replace; that this one has the field was asked before.
-    again: Callable[..., Attack] = dataclasses.replace
-    x_adv = attempt(again(attack, draws=draws), problem, threat, defense).x_adv
+    # Not every attack is a dataclass, but this one has the field: see _takes_draws.
+    again: Attack = dataclasses.replace(cast("Any", attack), draws=draws)
+    x_adv = attempt(again, problem, threat, defense).x_adv
     with torch.no_grad():
         fall = margin(problem.model(problem.x), problem.y) - margin(problem.model(x_adv), problem.y)
-        order = {Norm.LINF: 1, Norm.L2: 2, Norm.L1: torch.inf}[norm]
-        return (fall.mean() / (threat.eps * torch.linalg.vector_norm(weight, ord=order))).item()
-
-
-def _threat(norm: Norm, eps: float) -> ThreatModel:
-    """With an eps that reads well; the rounding is a thousandth of it."""
-    return ThreatModel(norm, round(eps, 5))
-
-
-def _half_broken(norm: Norm) -> tuple[LinearProblem, ThreatModel]:
-    """Two samples fall soon and leave, and two stay."""
-    problem = open_problems(norm)[1]
-    low, high = problem.critical.sort().values[1:3].tolist()
-    return problem, _threat(norm, math.sqrt(low * high))
-
-
-def _noisy(norm: Norm) -> tuple[LinearProblem, GaussianNoise]:
-    """Samples as far from a plane as each other, with noise that takes them over it at times."""
-    problem = two_cells("a plane with noisy inputs", norm, (12,), scale=1.0)
-    with torch.no_grad():
-        lead = margin(problem.model(problem.x), problem.y)
-        weight = problem.model.weight[:, 0] - problem.model.weight[:, 1]
-        # All at the distance of the first.
-        shift = (lead[0] - lead) * (1 - 2 * problem.y) / weight.square().sum()
-        x = problem.x + shift[:, None] * weight
-        sigma = lead[0] / weight.norm() / torch.special.ndtri(torch.tensor(CLEAN))
-    even = dataclasses.replace(problem, x=x)
-    return even, GaussianNoise(model=even.model, sigma=sigma.item())
-
-
-def _unsaturated(attack: Attack) -> Iterator[tuple[Problem, ThreatModel, Defense | None]]:
-    """Problems on which what is proposed shows the way there, in float64."""
-    for norm in _norms(attack):
-        problem, threat = _half_broken(norm)
-        yield _double(problem), threat, None
-        curved = ThreatModel(norm, 0.2)
-        yield _double(bowl(curved.eps, reachable=True)), curved, None
-    # Draws have no norm.
-    noisy, defense = _noisy(_norms(attack)[0])
-    yield _double(noisy), ThreatModel(noisy.norm, CRITICAL[noisy.norm] / 2), defense
-
-
-def _double(problem: Problem) -> Problem:
-    return dataclasses.replace(problem, x=problem.x.double())
+        possible = threat.eps * torch.linalg.vector_norm(weight, ord=DUAL[norm])
+        return (fall.mean() / possible).item()
 
 
 def _parts(count: int) -> list[Tensor]:

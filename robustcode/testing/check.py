@@ -46,7 +46,8 @@ class Check(Generic[S]):
             cause = crash
         else:
             return True
-        raise ContractError(f"{subject!r} breaks the promise {self.name!r}: {reason}") from cause
+        name = getattr(subject, "__name__", repr(subject))  # a factory may be a function
+        raise ContractError(f"{name} breaks the promise {self.name!r}: {reason}") from cause
 
     def __str__(self) -> str:
         return self.name

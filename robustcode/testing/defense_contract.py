@@ -55,6 +55,7 @@ class Network(nn.Module):
 def defense_checks() -> tuple[Check[DefenseFactory], ...]:
     """The promises of a defence."""
     return (
+        Check("it leaves everything it was given, and every global generator, alone", _tidy),
         Check("it gives equal scores for equal streams", _reproducible),
         Check("it gives a row the same scores whatever is beside it", _row_by_row),
         Check("its draws differ exactly if it declares itself stochastic", _stochastic),
@@ -62,7 +63,6 @@ def defense_checks() -> tuple[Check[DefenseFactory], ...]:
         Check("its scores have the gradient that it declares", _differentiable),
         Check("its surrogate has the same scores, and a gradient", _surrogate),
         Check("it decides for a class or abstains, by its streams alone", _decides),
-        Check("it leaves everything it was given, and every global generator, alone", _tidy),
         Check("a row costs the passes that it declares", _passes),
         Check("its expected accuracy does not depend on who names the draws", _null),
     )

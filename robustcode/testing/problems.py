@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from robustcode.seeds import Streams
 from robustcode.threat import Norm
 
+# The order of the dual norm: what a unit perturbation gains most on a linear score.
+DUAL = {Norm.LINF: 1.0, Norm.L2: 2.0, Norm.L1: torch.inf}
 # The smallest critical eps of a problem in each norm, and those of its other samples relative to
 # it. The largest moves no value as far as the box, so that only the wall problem meets it.
 CRITICAL = {Norm.LINF: 0.02, Norm.L2: 0.1, Norm.L1: 0.1}
@@ -39,13 +41,12 @@ class Linear(nn.Module):
         on a wall of the box that would have to cross it counts as no weight. Exact for inputs
         whose values are on a wall or further from the walls than the answer.
         """
-        order = {Norm.LINF: 1, Norm.L2: 2, Norm.L1: torch.inf}[norm]
         scores, flat = self(x), x.flatten(1)
         distance = torch.full_like(scores, torch.inf)
         for other in range(scores.shape[1]):
             uphill = (self.weight[:, other, None] - self.weight[:, y]).T.to(x)
             walled = ((flat >= 1) & (uphill > 0)) | ((flat <= 0) & (uphill < 0))
-            dual = torch.linalg.vector_norm(uphill.masked_fill(walled, 0), ord=order, dim=1)
+            dual = torch.linalg.vector_norm(uphill.masked_fill(walled, 0), ord=DUAL[norm], dim=1)
             lead = scores.gather(1, y[:, None]).squeeze(1) - scores[:, other]
             distance[:, other] = torch.where(y == other, torch.inf, lead / dual)
         return distance.amin(1)
@@ -129,8 +130,7 @@ def two_cells(name: str, norm: Norm, shape: tuple[int, ...], scale: float) -> Li
     direction = _numbers("plane", values)[0]
     x = 0.5 + 0.03 * _numbers("inputs", values, len(SPREAD))
     y = torch.arange(len(SPREAD)) % 2
-    order = {Norm.LINF: 1, Norm.L2: 2, Norm.L1: torch.inf}[norm]
-    distance = CRITICAL[norm] * SPREAD * torch.linalg.vector_norm(direction, ord=order)
+    distance = CRITICAL[norm] * SPREAD * torch.linalg.vector_norm(direction, ord=DUAL[norm])
     missing = distance * (1 - 2 * y) - (x - 0.5) @ direction
     x = x + missing[:, None] * direction / direction.square().sum()
     return LinearProblem(name, _two_classes(direction, scale), x.view(-1, *shape), y, norm)
@@ -143,8 +143,7 @@ def three_cells(name: str, norm: Norm, shape: tuple[int, ...]) -> LinearProblem:
     weight = 3 * _numbers("cells", values, 3).T
     y = torch.arange(len(SPREAD)) % 3
     rival = (y + 1 + torch.arange(len(SPREAD)) // 3) % 3
-    order = {Norm.LINF: 1, Norm.L2: 2, Norm.L1: torch.inf}[norm]
-    dual = torch.linalg.vector_norm((weight[:, y] - weight[:, rival]).T, ord=order, dim=1)
+    dual = torch.linalg.vector_norm((weight[:, y] - weight[:, rival]).T, ord=DUAL[norm], dim=1)
     scores = torch.full((len(SPREAD), 3), -10.0)
     scores[torch.arange(len(y)), y] = CRITICAL[norm] * SPREAD * dual
     scores[torch.arange(len(y)), rival] = 0.0
@@ -160,9 +159,8 @@ def walled_problem(norm: Norm) -> LinearProblem:
     y = torch.arange(len(SPREAD)) % 2
     downhill = -direction.sign() * (1 - 2 * y[:, None])  # towards the other class
     walled = torch.arange(values) % 3 == 0
-    order = {Norm.LINF: 1, Norm.L2: 2, Norm.L1: torch.inf}[norm]
     free = direction.masked_fill(walled, 0)
-    distance = CRITICAL[norm] * SPREAD * torch.linalg.vector_norm(free, ord=order)
+    distance = CRITICAL[norm] * SPREAD * torch.linalg.vector_norm(free, ord=DUAL[norm])
     # The walled values lean towards the other class by |w| / 2 each; the free ones, set back by
     # the same share of their room, make up for it and leave the distance.
     lean = 0.5 * direction.masked_fill(~walled, 0).abs().sum()
