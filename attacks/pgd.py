@@ -64,7 +64,7 @@ class PGD(Attack):
         for name in ("steps", "draws", "restarts", "held_out"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} = {getattr(self, name)}: at least 1 is needed")
-        if not self.step > 0:
+        if not 0 < self.step < torch.inf:
             raise ConfigError(f"step = {self.step:g}: a step is a positive fraction of eps")
 
     def perturb(
@@ -96,13 +96,16 @@ class PGD(Attack):
         loss = LOSSES[self.loss]
         for number in range(1, self.steps + 1):
             here = target.ascent(x_adv, climb.y, loss, climb.streams)
-            climb.best.offer(x_adv, climb.y, here.logits, self.until_broken)
+            if number == 1:
+                climb.x, x_adv = (_like(here.gradient, part) for part in (climb.x, x_adv))
             ahead = self._step(x_adv, climb.x, here.gradient, threat)
-            going = climb.best.open(self.until_broken)
-            if number % SETTLED_EVERY == 0:
-                # A fixed point: the same input gives the same gradient for ever after.
-                going &= (ahead - x_adv).abs_().flatten(1).amax(1) > 0
+            # A fixed point: the same input gives the same gradient for ever after.
+            moved = _moved(x_adv, ahead) if number % SETTLED_EVERY == 0 else None
+            climb.best.offer(x_adv, climb.y, here.logits, self.until_broken)
             x_adv = ahead
+            going = climb.best.open(self.until_broken)
+            if moved is not None:
+                going &= moved
             left = len(going) - int(going.sum())
             if left and left >= LEAVE_SHARE * len(going):
                 best.put(climb.rows[~going], climb.best[~going])
@@ -137,7 +140,7 @@ class PGD(Attack):
         return best
 
     def _start(self, x: Tensor, threat: ThreatModel, streams: Streams) -> Tensor:
-        return threat.random(x, streams.child("start")) if self.random_start else x
+        return threat.random(x, streams.child("start")) if self.random_start else x.clone()
 
     def _step(self, x_adv: Tensor, x: Tensor, gradient: Tensor, threat: ThreatModel) -> Tensor:
         ascent = threat.steepest(gradient, x_adv)
@@ -162,15 +165,19 @@ class _Best:
         return ~self.broken if until_broken else torch.ones_like(self.broken)
 
     def offer(self, x_adv: Tensor, y: Tensor, logits: Tensor, until_broken: bool) -> None:
-        """Compare with one iterate of every sample, given its logits; ``x_adv`` may be kept."""
-        lead = margin(logits, y).to(self.margin.dtype)
+        """Compare with one iterate of every sample, given its logits. ``x_adv`` is used up."""
+        # What the judge makes of scores that are not numbers: no decision, so not the right one.
+        lost = logits.isnan().any(1)
+        lead = margin(logits, y).to(self.margin.dtype).masked_fill(lost, -torch.inf)
         # What a broken sample is later offered depends on how long its batch keeps it.
         better = (lead < self.margin) & self.open(until_broken)
-        self.x_adv = (
-            x_adv if better.all() else torch.where(column(better, x_adv), x_adv, self.x_adv)
-        )
+        new, old = better.nonzero().squeeze(1), (~better).nonzero().squeeze(1)
+        if len(new) <= len(old):
+            self.x_adv.index_copy_(0, new, x_adv.index_select(0, new))
+        else:
+            self.x_adv = x_adv.index_copy_(0, old, self.x_adv.index_select(0, old))
         self.margin = torch.where(better, lead, self.margin)
-        self.broken = self.broken | (lead < -ROUNDING * logits.abs().amax(1))
+        self.broken = self.broken | lost | (lead < -ROUNDING * logits.abs().amax(1))
 
     def put(self, rows: Tensor, other: _Best) -> None:
         """Write what ``other`` holds over these rows."""
@@ -194,3 +201,13 @@ class _Climb:
 
     def __getitem__(self, chosen: Tensor) -> _Climb:
         return _Climb(*(getattr(self, field.name)[chosen] for field in fields(self)))
+
+
+def _like(gradient: Tensor, x: Tensor) -> Tensor:
+    """``x`` in the memory layout of its gradient, in which every later step is cheaper."""
+    channels_last = x.ndim == 4 and x.shape[1] > 1 and gradient.stride(1) == 1
+    return x.contiguous(memory_format=torch.channels_last) if channels_last else x
+
+
+def _moved(x_adv: Tensor, ahead: Tensor) -> Tensor:
+    return (ahead - x_adv).abs_().flatten(1).amax(1) > 0

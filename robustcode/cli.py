@@ -23,6 +23,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+# What Typer exits with when a command was interrupted.
+INTERRUPTED = 130
+
 Model = Annotated[
     str,
     typer.Option(
@@ -223,6 +226,9 @@ def list_(
     width = max((len(entry["name"]) for entry in entries), default=0)
     for entry in entries:
         typer.echo(f"{entry['name']:{width}}  {entry['summary']}".rstrip())
+        if entry["settings"]:
+            pairs = (f"{k}={'..' if v is None else v}" for k, v in entry["settings"].items())
+            typer.echo(f"{'':{width}}  {', '.join(pairs)}")
 
 
 @app.command()
@@ -247,14 +253,20 @@ def call(command: Callable[..., Any]) -> int:
     try:
         command(standalone_mode=True)
     except SystemExit as end:
+        if end.code == INTERRUPTED:
+            return _interrupted()
         return end.code if isinstance(end.code, int) else 0
     except RobustcodeError as wrong:
         print(f"robustcode: {' '.join(str(wrong).split())}", file=sys.stderr)
         return wrong.exit_code
     except KeyboardInterrupt:
-        print("robustcode: interrupted; the same command goes on from here", file=sys.stderr)
-        return EngineError.exit_code
+        return _interrupted()
     return 0
+
+
+def _interrupted() -> int:
+    print("robustcode: interrupted; the same command goes on from here", file=sys.stderr)
+    return EngineError.exit_code
 
 
 def _evaluate(spec: Any, out: Path, quiet: bool) -> None:
@@ -264,7 +276,8 @@ def _evaluate(spec: Any, out: Path, quiet: bool) -> None:
     summary = finished.summary
     table = Table(box=None, pad_edge=False)
     for head in ("", "accuracy", "95 % interval", f"of {summary['samples']}"):
-        table.add_column(head, justify="left" if not head else "right")
+        # Names are told whole: two attacks may differ in their last setting only.
+        table.add_column(head, justify="left" if not head else "right", overflow="fold")
     rows = [("clean", summary["clean"])]
     rows += [(row["name"], row) for row in summary["attacks"]]
     rows += [("worst case", summary["robust"])]
@@ -278,8 +291,9 @@ def _evaluate(spec: Any, out: Path, quiet: bool) -> None:
     console = Console(file=sys.stdout, highlight=False, markup=False)
     console.print(table)
     for finding in summary["findings"]:
-        console.print(f"{finding['severity']}: {finding['code']}: {finding['what']}")
-        console.print(f"    {finding['remedy']}")
+        said = f"{finding['severity']}: {finding['code']}: {finding['what']}"
+        console.print(said, soft_wrap=True)
+        console.print(f"    {finding['remedy']}", soft_wrap=True)
     console.print(f"{out}", soft_wrap=True)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import operator
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -136,14 +137,18 @@ def describe(
             given[key] = numbers(given[key], key)
         elif key in given:
             given[key] = tuple(float(value) for value in given[key])
-    if "checkpoint" in given:
-        given["checkpoint"] = str(given["checkpoint"])
+    for key in ("checkpoint", "device"):
+        if key in given:
+            given[key] = str(given[key])
+    for key in ("samples", "draws", "seed", "batch_size", "threads", "workers"):
+        if key in given:
+            given[key] = _counted(given[key], key)
     if "indices" in given:
         given["indices"] = _indices(list(given["indices"]), "indices")
     return RunSpec(
-        threat=ThreatModel.parse(threat),
+        threat=ThreatModel.parse(str(threat)),
         suite=suite or (None if attacks else "quick"),
-        attacks=tuple(map(Component.parse, attacks)),
+        attacks=tuple(map(Component.parse, [attacks] if isinstance(attacks, str) else attacks)),
         defense=Component.parse(defense),
         **given,
     )
@@ -169,7 +174,7 @@ def read_indices(file: Path) -> tuple[int, ...]:
         raise ConfigError(f"indices {str(file)!r} cannot be read: {cause}") from cause
     try:
         values = json.loads(text)
-    except ValueError:
+    except (RecursionError, ValueError):
         values = text.replace(",", " ").split()
     return _indices(values, f"indices {str(file)!r}")
 
@@ -207,6 +212,14 @@ def _whole(value: Any, path: str) -> int:
     return value
 
 
+def _counted(value: Any, path: str) -> int:
+    """Whole numbers of every library as Python's own, which JSON and TOML can hold."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise ConfigError(f"{path} = {value!r} is not a whole number") from None
+
+
 def _floats(value: Any, path: str) -> tuple[float, ...]:
     if isinstance(value, str):
         return numbers(value, path)
@@ -220,9 +233,9 @@ def _indices(value: Any, path: str) -> tuple[int, ...]:
         raise ConfigError(f"{path} is not a list of whole numbers")
     try:
         found = tuple(int(item) for item in value)
-        if any(isinstance(v, bool | float) and v != int(v) for v in value):
+        if any(isinstance(v, bool) or (isinstance(v, float) and v != int(v)) for v in value):
             raise ValueError
-    except (TypeError, ValueError):
+    except (OverflowError, TypeError, ValueError):
         raise ConfigError(f"{path} is not a list of whole numbers") from None
     if len(set(found)) != len(found):
         raise ConfigError(f"{path} names a sample twice")

@@ -11,7 +11,7 @@ from robustcode.reports import report
 # Pixels of the digits have 17 levels; .1 is under two of them, and the adversarially trained
 # checkpoint was trained for it.
 THREAT = "linf:0.1"
-SAMPLES = 100
+SAMPLES = 200
 DRAWS = 50
 
 # Fewer steps and draws than the suite `adaptive` takes, so that the demo ends in a minute or two.

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +13,22 @@ import torch
 from robustcode.attacks.pgd import PGD
 from robustcode.components import settings_of
 from robustcode.config import RunSpec
-from robustcode.errors import StoreError
+from robustcode.errors import EngineError, StoreError
 from robustcode.facts import test_facts
 from robustcode.fast import for_search
 from robustcode.findings import Facts, Finding, Severity, compare_attacks
-from robustcode.memory import is_out_of_memory
+from robustcode.memory import ONE_ALONE, is_out_of_memory
 from robustcode.plan import check_attacks, resolve
 from robustcode.probes import probe
 from robustcode.progress import bar
 from robustcode.records import from_lines
-from robustcode.shard import Trial, split
+from robustcode.shard import Trial, global_draws, split
 from robustcode.store import Run, RunFolder, load_run
 from robustcode.subject import Given, Subject, assemble, inputs_of, summary_labels
 from robustcode.suites import check_suite
 from robustcode.summary import summarise
-from robustcode.target import borrowed
-from robustcode.workers import make_trial, run_here, run_in_workers
+from robustcode.target import answerable, borrowed
+from robustcode.workers import make_trial, run_here, run_in_workers, threads
 
 # Samples on which the evaluation itself is tested before it is run; 32 show a fault that touches
 # a tenth of all samples with probability .97.
@@ -52,7 +51,8 @@ def evaluate(spec: RunSpec, out: Path, given: Given | None = None, show: bool = 
         subject = assemble(spec, given)
         modes = [n or "the model" for n, m in subject.defense.model.named_modules() if m.training]
         with folder.locked(), borrowed(subject.defense.model):
-            folder.open(spec.request(), inputs_of(spec, subject))
+            inputs = inputs_of(spec, subject)
+            folder.open(spec.request(), inputs)
             diagnosis = folder.read_diagnosis()
             if diagnosis is None:
                 started, cpu = time.perf_counter(), time.process_time()
@@ -63,27 +63,9 @@ def evaluate(spec: RunSpec, out: Path, given: Given | None = None, show: bool = 
             facts = Facts(**diagnosis["facts"])
             trial = make_trial(spec, subject, facts)
             folder.write_spec(_resolved(spec, trial))
-            _run_shards(spec, given, trial, folder, show)
+            _run_shards(spec, given, inputs, trial, folder, show)
             _finish(spec, trial, diagnosis, folder)
     return load_run(out)
-
-
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    """Torch with ``count`` threads and repeatable, full-precision kernels; then as it was."""
-    before = torch.get_num_threads()
-    cudnn = torch.backends.cudnn
-    kept = (cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32)
-    precision = torch.get_float32_matmul_precision()
-    torch.set_num_threads(count)
-    cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32 = True, False, False
-    torch.set_float32_matmul_precision("highest")
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-        cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32 = kept
-        torch.set_float32_matmul_precision(precision)
 
 
 def _diagnose(spec: RunSpec, subject: Subject, modes: list[str]) -> dict[str, Any]:
@@ -91,10 +73,13 @@ def _diagnose(spec: RunSpec, subject: Subject, modes: list[str]) -> dict[str, An
     size = min(PILOT, len(subject.samples))
     while True:
         try:
-            return _diagnose_on(size, spec, subject, modes)
+            with answerable("the model or its defence"), global_draws(spec.seed, subject.device):
+                return _diagnose_on(size, spec, subject, modes)
         except (MemoryError, RuntimeError) as cause:
-            if size == 1 or not is_out_of_memory(cause):
+            if not is_out_of_memory(cause):
                 raise
+            if size == 1:
+                raise EngineError(ONE_ALONE) from cause
             size //= 2
 
 
@@ -130,7 +115,14 @@ def _diagnose_on(size: int, spec: RunSpec, subject: Subject, modes: list[str]) -
     }
 
 
-def _run_shards(spec: RunSpec, given: Given, trial: Trial, folder: RunFolder, show: bool) -> None:
+def _run_shards(
+    spec: RunSpec,
+    given: Given,
+    inputs: Mapping[str, Any],
+    trial: Trial,
+    folder: RunFolder,
+    show: bool,
+) -> None:
     shards = dict(enumerate(split(trial.subject.samples, spec.batch_size)))
     missing = {number: shards[number] for number in folder.missing_shards(len(shards))}
     if not missing:
@@ -139,7 +131,7 @@ def _run_shards(spec: RunSpec, given: Given, trial: Trial, folder: RunFolder, sh
         if spec.workers == 1 or len(missing) == 1:
             entries = run_here(trial, missing, folder.path, send)
         else:
-            entries = run_in_workers(spec, given, trial.facts, missing, folder.path, send)
+            entries = run_in_workers(spec, given, inputs, trial.facts, missing, folder.path, send)
         for number, entry in entries:
             folder.list_shard(number, entry)
             send(("done", len(trial.attacks)))
@@ -157,7 +149,7 @@ def _finish(spec: RunSpec, trial: Trial, diagnosis: dict[str, Any], folder: RunF
     if len({row.sample for row in rows}) != len(trial.subject.samples):
         raise StoreError(f"{folder.path} lacks records; run the same command again")
     records = pd.DataFrame(rows)
-    noise = {p.name for p in trial.attacks if p.component.name == "noise"}
+    noise = {p.name for p in trial.attacks if p.attack.control}
     findings = [*diagnosis["findings"], *map(_plain, compare_attacks(records, noise))]
     order = [Severity.FAILURE, Severity.WARNING, Severity.INFO]
     findings.sort(key=lambda finding: order.index(finding["severity"]))

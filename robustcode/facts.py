@@ -424,6 +424,10 @@ def _check_shape(scores: Tensor, x: Tensor) -> None:
             f"the defence returned scores of shape {tuple(scores.shape)} for {len(x)} inputs; "
             f"logits have shape ({len(x)}, classes), with 2 classes or more"
         )
+    if not scores.is_floating_point():
+        raise ContractError(
+            f"the defence returned scores of type {scores.dtype}; logits are real numbers"
+        )
 
 
 def _differ(first: Tensor, second: Tensor, tolerance: float = ROUNDING) -> Tensor:

@@ -19,8 +19,8 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from robustcode.convolution import BlockConvolution, gains
 from robustcode.defenses.base import Defense
-from robustcode.first_convolution import FirstConvolution
 from robustcode.models.normalize import Normalize
 
 # Rounding in another order moves logits by some 1e-6 of the largest one, in deep networks 1e-5;
@@ -29,8 +29,6 @@ LOGIT_ERROR = 1e-4
 # A ReLU that rounding moves across its kink changes a gradient by about one over the root of the
 # number of active units: up to 1e-2 in a small network. A wrong formula changes it by tenths.
 GRADIENT_ERROR = 2e-2
-# Below this many input channels oneDNN's input gradient wastes most of those lanes.
-FEW_CHANNELS = 8
 
 
 def for_search(defense: Defense, example: Tensor) -> Defense:
@@ -51,28 +49,27 @@ def for_search(defense: Defense, example: Tensor) -> Defense:
     if expected is None or not expected.logits.isfinite().all():
         return defense
     for prepare in (rewritten, folded, copied):
-        faster = _attempt(prepare, model, example)
+        faster = _attempt(prepare, model)
         if faster is not None and _attempt(_agree, expected, faster, example):
             return dataclasses.replace(defense, model=faster)
     return defense
 
 
-def rewritten(model: nn.Module, example: Tensor) -> nn.Module:
+def rewritten(model: nn.Module) -> nn.Module:
     """A copy with all that this module knows; raises where the model cannot be traced."""
     traced = _traced(model)
     _fold_batch_norm(traced)
-    on_cpu = all(parameter.device.type == "cpu" for parameter in traced.parameters())
-    first = on_cpu and _replace_first_convolution(traced)
+    if all(parameter.device.type == "cpu" for parameter in model.parameters()):
+        _fold_normalization(traced)
+        _take_gradients_by_blocks(traced)
     _relu_in_place(traced)
-    _flatten_in_place(traced, example)
+    _flatten_in_place(traced)
     traced.delete_all_unused_submodules()
     traced.recompile()
-    traced.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    # The first convolution takes images in any layout and gives the gradient in the same.
-    return traced if first else ChannelsLast(traced)
+    return ChannelsLast(traced.to(memory_format=torch.channels_last))  # type: ignore[call-overload]
 
 
-def folded(model: nn.Module, example: Tensor) -> nn.Module:
+def folded(model: nn.Module) -> nn.Module:
     """A copy with batch norm folded; raises where the model cannot be traced."""
     traced = _traced(model)
     _fold_batch_norm(traced)
@@ -81,7 +78,7 @@ def folded(model: nn.Module, example: Tensor) -> nn.Module:
     return ChannelsLast(traced.to(memory_format=torch.channels_last))  # type: ignore[call-overload]
 
 
-def copied(model: nn.Module, example: Tensor) -> nn.Module:
+def copied(model: nn.Module) -> nn.Module:
     """A copy with its weights laid out channels-last; raises where it cannot be copied."""
     twin = copy.deepcopy(model).requires_grad_(False)
     return ChannelsLast(twin.to(memory_format=torch.channels_last))  # type: ignore[call-overload]
@@ -111,14 +108,20 @@ class FlatLinear(nn.Module):
     weight: Tensor
     bias: Tensor | None
 
-    def __init__(self, linear: nn.Linear, channels: int) -> None:
+    def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
-        weight = linear.weight.detach().unflatten(1, (channels, -1)).transpose(1, 2)
-        self.register_buffer("weight", weight.flatten(1))
+        self.register_buffer("weight", linear.weight.detach())
         self.register_buffer("bias", None if linear.bias is None else linear.bias.detach())
+        self.channels = 1  # as ``weight`` is arranged; the planes themselves tell how many
 
     def forward(self, x: Tensor) -> Tensor:
-        """From planes (batch, channels, height, width) to (batch, features)."""
+        """From planes (batch, channels, height, width), or what is flat, to (batch, features)."""
+        if x.ndim != 4:
+            return F.linear(x.flatten(1), self.weight, self.bias)
+        if self.channels == 1 != x.shape[1]:
+            self.channels = x.shape[1]
+            by_channel = self.weight.unflatten(1, (self.channels, -1))
+            self.weight = by_channel.transpose(1, 2).flatten(1)
         return F.linear(x.permute(0, 2, 3, 1).flatten(1), self.weight, self.bias)
 
 
@@ -153,39 +156,26 @@ def _fold_batch_norm(traced: fx.GraphModule) -> None:
             traced.graph.erase_node(node)
 
 
-def _replace_first_convolution(traced: fx.GraphModule) -> bool:
-    """Put a FirstConvolution where images meet the network, if that is what they meet."""
-    images, *others = (node for node in traced.graph.nodes if node.op == "placeholder")
-    if others or len(images.users) != 1:
-        return False
-    node = next(iter(images.users))
-    normalize = _called(traced, node, Normalize)
-    if normalize is not None:
-        if len(node.users) != 1:
-            return False
-        node = next(iter(node.users))
-    conv = _called(traced, node, nn.Conv2d)
-    if conv is None or not _suits(conv):
-        return False
-    _call_instead(traced, node, FirstConvolution(conv, normalize))
-    if normalize is not None:
-        unused = node.args[0]
-        node.args = (images,)
-        traced.graph.erase_node(unused)
-    return True
+def _fold_normalization(traced: fx.GraphModule) -> None:
+    """Put a normalisation into the convolution that alone reads what it gives."""
+    for node in traced.graph.nodes:
+        conv, before = _called(traced, node, nn.Conv2d), node.args[0] if node.args else None
+        normalize = _called(traced, before, Normalize)
+        if conv is not None and normalize is not None and len(before.users) == 1 and gains(conv):
+            _call_instead(traced, node, BlockConvolution(conv, normalize))
+            node.args = before.args
+            traced.graph.erase_node(before)
 
 
-def _suits(conv: nn.Conv2d) -> bool:
-    if isinstance(conv.padding, str) or conv.padding_mode != "zeros":
-        return False
-    # An output that reads padding alone would make blocks begin before the gradient does.
-    within = all(p < k for p, k in zip(conv.padding, conv.kernel_size, strict=True))
-    dense = conv.groups == 1 and conv.dilation == (1, 1)
-    return within and dense and conv.in_channels < FEW_CHANNELS
+def _take_gradients_by_blocks(traced: fx.GraphModule) -> None:
+    for node in traced.graph.nodes:
+        conv = _called(traced, node, nn.Conv2d)
+        if conv is not None and gains(conv):
+            _call_instead(traced, node, BlockConvolution(conv))
 
 
 # What leaves a tensor of its own that no backward pass reads.
-FRESH = (nn.Conv2d, nn.Linear, FirstConvolution)
+FRESH = (nn.Conv2d, nn.Linear, BlockConvolution)
 SUMS = (operator.add, torch.add)
 RELUS = (F.relu, torch.relu)
 
@@ -206,18 +196,13 @@ def _relu_in_place(traced: fx.GraphModule) -> None:
             traced.graph.erase_node(node)
 
 
-def _flatten_in_place(traced: fx.GraphModule, example: Tensor) -> None:
-    with torch.no_grad():
-        _Shapes(traced).run(example)
+def _flatten_in_place(traced: fx.GraphModule) -> None:
     for node in traced.graph.nodes:
         linear = _called(traced, node, nn.Linear)
         flat = node.args[0] if linear is not None else None
-        if flat is None or not _flattens(traced, flat) or len(flat.users) != 1:
-            continue
-        planes = flat.args[0]
-        if len(planes.meta["shape"]) == 4:
-            _call_instead(traced, node, FlatLinear(linear, planes.meta["shape"][1]))
-            node.args = (planes,)
+        if flat is not None and _flattens(traced, flat) and len(flat.users) == 1:
+            _call_instead(traced, node, FlatLinear(linear))
+            node.args = (flat.args[0],)
             traced.graph.erase_node(flat)
 
 
@@ -228,15 +213,6 @@ def _flattens(traced: fx.GraphModule, node: fx.Node) -> bool:
     function = node.op == "call_function" and node.target is torch.flatten
     method = node.op == "call_method" and node.target == "flatten"
     return (function or method) and node.args[1:] == (1,) and not node.kwargs
-
-
-class _Shapes(fx.Interpreter):
-    """Notes the shape of what each node gives."""
-
-    def run_node(self, n: fx.Node) -> Any:
-        result = super().run_node(n)
-        n.meta["shape"] = result.shape if isinstance(result, Tensor) else ()
-        return result
 
 
 def _called(traced: fx.GraphModule, node: Any, kind: type[nn.Module]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -11,9 +12,12 @@ from robustcode.registry import Registry, suggestion
 
 Table = Registry[Any] | Mapping[str, Any]
 
+# Fields that the run fills in, and no text can.
+GIVEN = {"model", "mates"}
 
-def listing(what: str) -> list[dict[str, str]]:
-    """Name and summary of every component of a kind, sorted by name."""
+
+def listing(what: str) -> list[dict[str, Any]]:
+    """Name, summary and settings (with defaults) of every component of a kind, by name."""
     kinds: dict[str, Callable[[], Table]] = {
         "attacks": _attacks,
         "defenses": _defenses,
@@ -30,19 +34,27 @@ def listing(what: str) -> list[dict[str, str]]:
         )
     table = kinds[what]()
     names: Iterable[str] = table
-    return [{"name": name, "summary": _summary(table, name)} for name in names]
+    return [_entry(table, name) for name in names]
 
 
-def _summary(table: Table, name: str) -> str:
-    if isinstance(table, Mapping):
-        entry = table[name]
-    else:
-        try:
-            entry = table.get(name)
-        except PluginError as broken:  # a broken plug-in spoils only its own line
-            return str(broken)
+def _entry(table: Table, name: str) -> dict[str, Any]:
+    try:
+        entry = table[name] if isinstance(table, Mapping) else table.get(name)
+    except PluginError as broken:  # a broken plug-in spoils only its own line
+        return {"name": name, "summary": str(broken), "settings": {}}
     text = inspect.getdoc(entry) or ""
-    return text.partition("\n")[0]
+    return {"name": name, "summary": text.partition("\n")[0], "settings": _settings(entry)}
+
+
+def _settings(entry: object) -> dict[str, Any]:
+    """What may be set by ``NAME:key=value``, with its default; None where there is none."""
+    if not dataclasses.is_dataclass(entry):
+        return {}
+    return {
+        f.name: None if f.default is dataclasses.MISSING else f.default
+        for f in dataclasses.fields(entry)
+        if f.init and f.name not in GIVEN
+    }
 
 
 def _attacks() -> Table:

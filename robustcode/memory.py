@@ -15,6 +15,10 @@ T = TypeVar("T")
 # What torch says on the CPU, where it raises a plain RuntimeError.
 CPU_WORDS = ("out of memory", "can't allocate memory", "not enough memory")
 
+ONE_ALONE = (
+    "one sample alone runs out of memory; use a smaller model, fewer draws, or a machine with more"
+)
+
 
 @dataclass
 class BatchLimit:
@@ -45,10 +49,7 @@ class BatchLimit:
                 undo(rows)
                 size = rows.stop - rows.start
                 if size == 1:
-                    raise EngineError(
-                        "one sample alone runs out of memory; use a smaller model, fewer draws, or "
-                        "a machine with more"
-                    ) from cause
+                    raise EngineError(ONE_ALONE) from cause
                 self.size = size // 2
                 if torch.cuda.is_available():
                     torch.cuda.empty_cache()

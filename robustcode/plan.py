@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,7 +19,9 @@ from robustcode.threat import Norm
 class PlannedAttack:
     """An attack under the name its records carry: the registered one, or with its settings.
 
-    Settings are in the name only where one attack is planned twice.
+    Settings are in the name only where one attack is planned twice, and then those that differ
+    from the defaults, in the order of the fields: randomness is keyed to the name, so it must not
+    depend on how the settings were written.
     """
 
     name: str
@@ -32,8 +35,7 @@ class PlannedAttack:
 
 def build_attacks(components: Sequence[Component], norm: Norm, path: str) -> list[PlannedAttack]:
     """The attacks that ``components`` name, each once; refused if one does not know the norm."""
-    planned: list[PlannedAttack] = []
-    names = [component.name for component in components]
+    unique: list[tuple[str, Attack]] = []
     for i, component in enumerate(components):
         attack: Attack = component.build(ATTACKS, f"{path}[{i}]")
         if norm not in attack.norms:
@@ -41,16 +43,33 @@ def build_attacks(components: Sequence[Component], norm: Norm, path: str) -> lis
                 f"attack {component.name!r} does not work in {norm}, only in "
                 f"{', '.join(sorted(attack.norms))}"
             )
-        if any(attack == other.attack for other in planned):
-            continue
-        alone = names.count(component.name) == 1
-        name = component.name if alone else str(component)
-        planned.append(PlannedAttack(name, attack))
-    if len({p.name for p in planned}) < len(
-        planned
-    ):  # same text, other types: cannot be told apart
-        planned = [PlannedAttack(str(p.component), p.attack) for p in planned]
+        if not any(_same(attack, other) for _, other in unique):
+            unique.append((component.name, attack))
+    names = [name for name, _ in unique]
+    planned = [
+        PlannedAttack(name if names.count(name) == 1 else _told_apart(name, attack), attack)
+        for name, attack in unique
+    ]
+    for plan in planned:
+        if [other.name for other in planned].count(plan.name) > 1:
+            raise ConfigError(
+                f"{path}: two attacks {plan.name!r} differ in nothing a name can hold; give one"
+            )
     return planned
+
+
+def _same(attack: Attack, other: Attack) -> bool:
+    plain = not dataclasses.is_dataclass(attack)  # such a one has no settings to differ in
+    return attack == other or (plain and type(attack) is type(other))
+
+
+def _told_apart(name: str, attack: Attack) -> str:
+    settings = settings_of(attack)
+    if dataclasses.is_dataclass(attack):
+        for f in dataclasses.fields(attack):
+            if getattr(attack, f.name) == f.default:
+                settings.pop(f.name, None)
+    return str(Component(name, settings))
 
 
 def check_attacks(spec: RunSpec) -> None:

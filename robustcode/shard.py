@@ -6,7 +6,8 @@ import hashlib
 import resource
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,18 +18,18 @@ from torch import Tensor
 
 from robustcode.attacks import Attack
 from robustcode.defenses import ABSTAIN, Defense
-from robustcode.errors import ContractError, RobustcodeError
+from robustcode.errors import ContractError
 from robustcode.fast import for_search
 from robustcode.findings import Facts
 from robustcode.judge import Verdict, judge
-from robustcode.memory import BatchLimit, is_out_of_memory
+from robustcode.memory import BatchLimit
 from robustcode.plan import PlannedAttack
 from robustcode.progress import Progress
 from robustcode.records import Record, to_lines
 from robustcode.seeds import Streams, seed_of
 from robustcode.store import shard_name, write_atomic
 from robustcode.subject import Subject
-from robustcode.target import DefendedTarget, Ledger
+from robustcode.target import DefendedTarget, Ledger, answerable
 from robustcode.threat import ThreatModel, column
 
 
@@ -100,9 +101,8 @@ class _Shard:
 
     def run(self, folder: Path, number: int) -> dict[str, Any]:
         started, cpu = time.perf_counter(), time.process_time()
-        # A model may draw from the global generator; its draws must repeat with the shard.
-        with torch.random.fork_rng(enabled=True, devices=self._devices()):
-            torch.manual_seed(seed_of(self.trial.seed, "global", int(self.samples[0])))
+        first = int(self.samples[0])
+        with global_draws(self.trial.seed, self.trial.subject.device, first):
             clean = self._judge(self.x, "clean")
             proposed = [self._attack(planned, clean) for planned in self.trial.attacks]
         worst = self._worst(clean, proposed)
@@ -159,18 +159,12 @@ class _Shard:
         streams = Streams.of(self.trial.seed, "judge", self.samples).child(what)
 
         def verdict(purpose: str) -> Verdict:
-            parts = self.limit.map(
-                lambda part: (
-                    judge(
-                        self.defense,
-                        x[part],
-                        streams[part].child(purpose),
-                        self.draws,
-                        self.trial.facts.classes,
-                    ).votes
-                ),
-                len(x),
-            )
+            def votes(part: slice) -> Tensor:
+                own, classes = streams[part].child(purpose), self.trial.facts.classes
+                with answerable("the model or its defence"):
+                    return judge(self.defense, x[part], own, self.draws, classes).votes
+
+            parts = self.limit.map(votes, len(x))
             self.judged_forwards += len(x) * self.draws * self.defense.votes * self.defense.passes
             return Verdict(torch.cat(parts), self.draws)
 
@@ -246,9 +240,14 @@ class _Shard:
                 )
         return records
 
-    def _devices(self) -> list[int]:
-        device = self.trial.subject.device
-        return [device.index or 0] if device.type == "cuda" else []
+
+@contextmanager
+def global_draws(seed: int, device: torch.device, *names: int | str) -> Iterator[None]:
+    """A model may draw from torch's global generator: here its draws repeat, and are its own."""
+    devices = [device.index or 0] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed_of(seed, "global", *names))
+        yield
 
 
 def _ask(
@@ -258,14 +257,8 @@ def _ask(
 
     What it raises is a broken promise, and never a defence that held.
     """
-    try:
+    with answerable(repr(attack)):
         found = attack.perturb(target, x.clone(), y.clone(), threat, own)
-    except (RobustcodeError, MemoryError):
-        raise
-    except Exception as cause:
-        if is_out_of_memory(cause):
-            raise
-        raise ContractError(f"{attack!r} failed: {type(cause).__name__}: {cause}") from cause
     if not isinstance(found, Tensor):
         raise ContractError(f"{attack!r} returned {type(found).__name__}, not a tensor")
     return found.detach()

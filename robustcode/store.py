@@ -108,7 +108,7 @@ class RunFolder:
                 "shards": {"expected": None, "done": 0, "files": {}},
             }
             return
-        self.manifest = read_json(found)
+        self.manifest = read_table(found)
         if self.manifest.get("schema") != SCHEMA:
             raise StoreError(
                 f"{self.path} has schema {self.manifest.get('schema')!r}, this version writes "
@@ -139,6 +139,8 @@ class RunFolder:
 
     def missing_shards(self, expected: int) -> list[int]:
         """Numbers of the shards that are not there, or not as they were written."""
+        for leftover in self.path.glob("**/.*.tmp"):  # of a run that was killed while writing
+            leftover.unlink(missing_ok=True)
         self.manifest["shards"]["expected"] = expected
         files = self.manifest["shards"]["files"]
         for name, entry in list(files.items()):
@@ -213,7 +215,7 @@ def load_run(path: Path | str) -> Run:
     path = Path(path)
     if not (path / "manifest.json").exists():
         raise StoreError(f"{path} is not a run folder: it has no manifest.json")
-    manifest = read_json(path / "manifest.json")
+    manifest = read_table(path / "manifest.json")
     if manifest.get("schema") != SCHEMA:
         raise StoreError(f"{path} has schema {manifest.get('schema')!r}; this version reads 1")
     if manifest.get("status") != "complete":
@@ -251,6 +253,14 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text())
     except (OSError, ValueError) as cause:
         raise StoreError(f"{path} cannot be read: {cause}") from cause
+
+
+def read_table(path: Path) -> dict[str, Any]:
+    """A JSON file that holds an object; StoreError if it holds anything else."""
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise StoreError(f"{path} is no manifest: it holds a {type(value).__name__}")
+    return value
 
 
 def difference(path: str, theirs: Any, mine: Any) -> str:

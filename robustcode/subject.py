@@ -17,6 +17,7 @@ from robustcode.config import RunSpec
 from robustcode.data import Dataset, from_arrays, load_data
 from robustcode.defenses import DEFENSES, Defense
 from robustcode.errors import ConfigError, DataError, RobustcodeError
+from robustcode.importing import is_import_spec
 from robustcode.target import borrowed
 
 # Clean images that batch-coupled defences draw mates from; enough for any K in use, and small.
@@ -62,9 +63,15 @@ def assemble(spec: RunSpec, given: Given) -> Subject:
     model = given.model
     if model is None:
         checkpoint = None if spec.checkpoint is None else Path(spec.checkpoint)
-        model = load_classifier(spec.model, checkpoint, spec.mean, spec.std, data.classes)
+        # Samples of one class alone do not make a classifier of one class.
+        classes = max(2, data.classes)
+        model = load_classifier(spec.model, checkpoint, spec.mean, spec.std, classes)
     elif spec.checkpoint or spec.mean:
         raise ConfigError("checkpoint, mean and std go with a model's name, not with a module")
+    if not isinstance(model, nn.Module):
+        raise ConfigError(
+            f"the model passed in is a {type(model).__name__}; pass a torch.nn.Module or a name"
+        )
     model = model.to(device)
     cls = DEFENSES.get(spec.defense.name)
     pool = {"mates": clean_pool(data, samples).to(device)} if cls.batch_coupled else {}
@@ -85,11 +92,19 @@ def inputs_of(spec: RunSpec, subject: Subject) -> dict[str, Any]:
         checkpoint = sha256_of(Path(spec.checkpoint))
     else:
         checkpoint = _state_hash(subject.defense.model)
+    file, _, _ = spec.model.rpartition(":")
+    code = {"model_code_sha256": sha256_of(Path(file).expanduser())} if _is_code(spec) else {}
     return {
         "device": _device_name(subject.device),
         "checkpoint_sha256": checkpoint,
+        **code,
         "data_sha256": dict(subject.data.sha256),
     }
+
+
+def _is_code(spec: RunSpec) -> bool:
+    """Whether the model is made by a file of the user's, an edit of which is another model."""
+    return is_import_spec(spec.model) and spec.model.rpartition(":")[0].endswith(".py")
 
 
 def device_of(name: str) -> torch.device:
@@ -152,7 +167,7 @@ def _try(subject: Subject, spec: RunSpec) -> None:
     try:
         with borrowed(model):
             scores = model(x)
-    except Exception as cause:
+    except (Exception, SystemExit) as cause:
         raise ConfigError(
             f"model {spec.model!r} cannot take images of shape {tuple(x.shape[1:])} from "
             f"{subject.data.name!r}: {str(cause).splitlines()[0] if str(cause) else cause!r}"

@@ -11,6 +11,9 @@ from torch import Tensor, nn
 from robustcode.attacks.base import Ascent, Loss
 from robustcode.defenses.base import Defense
 from robustcode.defenses.identity import Identity
+from robustcode.errors import ContractError, RobustcodeError
+from robustcode.importing import reason
+from robustcode.memory import is_out_of_memory
 from robustcode.seeds import Streams
 
 
@@ -91,6 +94,22 @@ class DefendedTarget:
             gradient = torch.zeros_like(x)
         # NaN would stay for ever in the iterate; a zero leaves it where it is. See findings.
         return Ascent(scores.detach(), torch.nan_to_num_(gradient, nan=0.0))
+
+
+@contextmanager
+def answerable(who: str) -> Iterator[None]:
+    """What a component raises is its broken promise, never a defence that held nor a crash.
+
+    Memory that ran out passes through: the batch is halved for it.
+    """
+    try:
+        yield
+    except (RobustcodeError, MemoryError):
+        raise
+    except (Exception, SystemExit) as cause:
+        if is_out_of_memory(cause):
+            raise
+        raise ContractError(f"{who} failed: {reason(cause)}") from cause
 
 
 @contextmanager

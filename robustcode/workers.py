@@ -8,10 +8,10 @@ import pickle
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from robustcode.findings import Facts
 from robustcode.plan import resolve
 from robustcode.progress import Reporter
 from robustcode.shard import Trial, run_shard
-from robustcode.subject import Given, Subject, assemble
+from robustcode.subject import Given, Subject, assemble, inputs_of
 from robustcode.target import borrowed
 
 Send = Callable[[tuple[Any, ...]], None]
@@ -37,6 +37,24 @@ def make_trial(spec: RunSpec, subject: Subject, facts: Facts) -> Trial:
     return Trial(subject, facts, attacks, spec.threat, spec.draws, spec.seed)
 
 
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Torch with ``count`` threads and repeatable, full-precision kernels; then as it was."""
+    before = torch.get_num_threads()
+    cudnn = torch.backends.cudnn
+    kept = (cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32)
+    precision = torch.get_float32_matmul_precision()
+    torch.set_num_threads(count)
+    cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32 = True, False, False
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+        cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32 = kept
+        torch.set_float32_matmul_precision(precision)
+
+
 def run_here(trial: Trial, shards: dict[int, Tensor], folder: Path, send: Send) -> Entries:
     """Each shard's number and manifest entry, as they are done, in this process."""
     for number, samples in shards.items():
@@ -44,9 +62,18 @@ def run_here(trial: Trial, shards: dict[int, Tensor], folder: Path, send: Send) 
 
 
 def run_in_workers(
-    spec: RunSpec, given: Given, facts: Facts, shards: dict[int, Tensor], folder: Path, send: Send
+    spec: RunSpec,
+    given: Given,
+    inputs: Mapping[str, Any],
+    facts: Facts,
+    shards: dict[int, Tensor],
+    folder: Path,
+    send: Send,
 ) -> Entries:
-    """The same, from ``spec.workers`` processes. A lost worker is an EngineError."""
+    """The same, from ``spec.workers`` processes. A lost worker is an EngineError.
+
+    ``inputs`` are the hashes of what this process evaluates; a worker refuses to go on with others.
+    """
     try:
         pickle.dumps(given)
     except Exception as cause:
@@ -63,7 +90,7 @@ def run_in_workers(
         max_workers=min(spec.workers, len(shards)),
         mp_context=context,
         initializer=_start,
-        initargs=(spec, given, facts, folder, messages, os.getpid()),
+        initargs=(spec, given, inputs, facts, folder, messages, os.getpid()),
     )
     try:
         tasks = [pool.submit(_work, number, samples.tolist()) for number, samples in shards.items()]
@@ -99,20 +126,36 @@ _worker: dict[str, Any] = {}
 
 
 def _start(
-    spec: RunSpec, given: Given, facts: Facts, folder: Path, messages: Any, parent: int
+    spec: RunSpec,
+    given: Given,
+    inputs: Mapping[str, Any],
+    facts: Facts,
+    folder: Path,
+    messages: Any,
+    parent: int,
 ) -> None:
     threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the parent's to answer
-    torch.set_num_threads(spec.threads)
-    subject = assemble(spec, given)
     held = ExitStack()
-    held.enter_context(borrowed(subject.defense.model))
-    _worker.update(
-        trial=make_trial(spec, subject, facts), folder=folder, send=messages.put, held=held
-    )
+    held.enter_context(threads(spec.threads))
+    try:
+        subject = assemble(spec, given)
+        if inputs_of(spec, subject) != inputs:
+            raise ConfigError(
+                f"model {spec.model!r} or data {spec.data!r} is another one in every process that "
+                "makes it; seed what is random in it, or use --workers 1"
+            )
+        held.enter_context(borrowed(subject.defense.model))
+        trial = make_trial(spec, subject, facts)
+    except Exception as cause:  # raised here it would look like a worker that was killed
+        _worker["failed"] = cause
+        return
+    _worker.update(trial=trial, folder=folder, send=messages.put, held=held)
 
 
 def _work(number: int, samples: Sequence[int]) -> tuple[int, dict[str, Any]]:
+    if "failed" in _worker:
+        raise _worker["failed"]
     reporter = Reporter(_worker["send"])
     return number, run_shard(
         _worker["trial"], torch.tensor(samples), _worker["folder"], number, reporter

@@ -95,7 +95,7 @@ def _call(spec: str, function: Callable[..., Any], classes: int | None) -> Any:
         return function(**given)
     except RobustcodeError:
         raise
-    except Exception as cause:
+    except (Exception, SystemExit) as cause:
         raise ConfigError(f"{spec} could not make a model: {reason(cause)}") from cause
 
 

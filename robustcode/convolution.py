@@ -1,4 +1,4 @@
-"""The convolution that images meet first, with an input gradient that costs less.
+"""A convolution whose input gradient costs less.
 
 An attack differentiates with respect to images, of 1 or 3 channels, and oneDNN's input gradient
 for so few channels is slow: it takes longer than the rest of a small network.
@@ -17,16 +17,18 @@ from robustcode.models.normalize import Normalize
 
 # Floats in the widest vector register: output channels of a convolution come in such groups.
 LANES = 16
+# Below this many input channels oneDNN's input gradient wastes most of those lanes.
+FEW_CHANNELS = 8
 
 
-class FirstConvolution(nn.Module):
-    """A convolution of images, normalised on the way, with an input gradient that costs less.
+class BlockConvolution(nn.Module):
+    """A convolution, of images that it may normalise, with its input gradient taken by blocks.
 
     The gradient of a strided convolution scatters. Taken for blocks of input pixels at once it is
     an ordinary convolution of the outputs' gradient, with (block height x block width x channels)
     outputs of its own, which fills the vector lanes that 3 channels leave empty; the blocks are
     then put in place (depth to space). Zero padding stays exact since it is the centred image
-    that is padded.
+    that is padded. The gradient is laid out channels-last.
     """
 
     weight: Tensor
@@ -34,7 +36,7 @@ class FirstConvolution(nn.Module):
     mean: Tensor | None
     taps: Tensor
 
-    def __init__(self, conv: nn.Conv2d, normalize: Normalize | None) -> None:
+    def __init__(self, conv: nn.Conv2d, normalize: Normalize | None = None) -> None:
         super().__init__()
         weight, mean = conv.weight.detach(), None
         if normalize is not None:
@@ -53,8 +55,10 @@ class FirstConvolution(nn.Module):
 
     def outputs(self, x: Tensor) -> Tensor:
         """The convolution of the normalised images."""
-        centred = x if self.mean is None else x - self.mean
-        return F.conv2d(centred, self.weight, self.bias, self.stride, self.padding)
+        if self.mean is not None:
+            # Whole planes at once: three values at a time would be slow in channels-last.
+            x = x - self.mean.expand_as(x[:1]).contiguous(memory_format=torch.channels_last)
+        return F.conv2d(x, self.weight, self.bias, self.stride, self.padding)
 
     def input_gradient(self, gradient: Tensor, height: int, width: int) -> Tensor:
         """The gradient of images of that size, given that of the outputs."""
@@ -68,18 +72,17 @@ class FirstConvolution(nn.Module):
             gradient = F.pad(gradient, (0, beyond[0], 0, beyond[1]))
         steps, padding = (rows.step, columns.step), (rows.before, columns.before)
         blocks = F.conv2d(gradient, self.taps, None, steps, padding)[:, :, :down, :right]
-        shape = (-1, rows.size, columns.size, self.weight.shape[1], down, right)
-        placed = blocks.unflatten(1, shape[1:4]).permute(0, 3, 4, 1, 5, 2)
-        placed = placed.reshape(len(gradient), shape[3], down * rows.size, right * columns.size)
+        apart = blocks.unflatten(1, (rows.size, columns.size, -1)).permute(0, 4, 1, 5, 2, 3)
+        placed = apart.reshape(len(gradient), down * rows.size, right * columns.size, -1)
         top, left = rows.offset, columns.offset
-        return placed[:, :, top : top + height, left : left + width].contiguous()
+        return placed[:, top : top + height, left : left + width].permute(0, 3, 1, 2)
 
 
 class _ByBlocks(torch.autograd.Function):
     """A first convolution and its input gradient by blocks."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, layer: FirstConvolution) -> Tensor:
+    def forward(ctx: Any, x: Tensor, layer: BlockConvolution) -> Tensor:
         ctx.layer, ctx.size = layer, x.shape[2:]
         return layer.outputs(x)
 
@@ -162,3 +165,16 @@ def _taps(weight: Tensor, axes: tuple[Axis, Axis]) -> Tensor:
 
 def _pair(values: Any) -> tuple[int, int]:
     return (int(values[0]), int(values[1]))
+
+
+def gains(conv: nn.Conv2d) -> bool:
+    """Whether a convolution can be a BlockConvolution, and is the faster for it."""
+    if isinstance(conv.padding, str) or conv.padding_mode != "zeros":
+        return False
+    # An output that reads padding alone would make blocks begin before the gradient does.
+    within = all(p < k for p, k in zip(conv.padding, conv.kernel_size, strict=True))
+    dense = conv.groups == 1 and conv.dilation == (1, 1)
+    strided = max(conv.stride) > 1
+    # Where strides divide the kernel no tap is zero: as many multiplications, and no scattering.
+    tiled = all(k % s == 0 for k, s in zip(conv.kernel_size, conv.stride, strict=True))
+    return within and dense and (conv.in_channels < FEW_CHANNELS or (strided and tiled))
