@@ -146,10 +146,21 @@ class RunFolder:
         for name, entry in list(files.items()):
             if any(file_hash(self.path / file) != sha for file, sha in entry["sha256"].items()):
                 del files[name]
+        if 0 < len(files) < expected:
+            self._refuse_other_versions()
         self.manifest["shards"]["done"] = len(files)
         self.manifest["status"] = "running"
         self.save()
         return [number for number in range(expected) if shard_name(number) not in files]
+
+    def _refuse_other_versions(self) -> None:
+        """A run must not be half one version's and half another's."""
+        theirs, mine = self.manifest.get("versions"), versions()
+        if theirs != mine:
+            raise StoreError(
+                f"{self.path} was begun with other versions: "
+                f"{difference('versions', theirs, mine)}; go on with those, or choose another --out"
+            )
 
     def list_shard(self, number: int, entry: Mapping[str, Any]) -> None:
         """List a shard whose files are on disk; from here on it counts."""

@@ -70,7 +70,7 @@ def assemble(spec: RunSpec, given: Given) -> Subject:
         raise ConfigError("checkpoint, mean and std go with a model's name, not with a module")
     if not isinstance(model, nn.Module):
         raise ConfigError(
-            f"the model passed in is a {type(model).__name__}; pass a torch.nn.Module or a name"
+            f"the model passed in is a {type(model).__name__}; pass a module or a name"
         )
     model = model.to(device)
     cls = DEFENSES.get(spec.defense.name)
@@ -165,7 +165,7 @@ def _try(subject: Subject, spec: RunSpec) -> None:
     x, _ = subject.batch(subject.samples[:1])
     model = subject.defense.model
     try:
-        with borrowed(model):
+        with borrowed(model), torch.random.fork_rng(devices=[]):
             scores = model(x)
     except (Exception, SystemExit) as cause:
         raise ConfigError(

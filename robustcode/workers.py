@@ -83,6 +83,8 @@ def run_in_workers(
         ) from cause
     context = multiprocessing.get_context("spawn")
     messages = context.Queue()
+    # A worker that is ended while it writes keeps the queue's lock; leaving must not wait for it.
+    messages.cancel_join_thread()
     listener = threading.Thread(target=_listen, args=(messages, send), daemon=True)
     listener.start()
     others = set(multiprocessing.active_children())
@@ -96,11 +98,14 @@ def run_in_workers(
         tasks = [pool.submit(_work, number, samples.tolist()) for number, samples in shards.items()]
         for task in as_completed(tasks):
             yield task.result()
+        # Waited for: one that is still starting would find the queue gone, and say so on stderr.
+        pool.shutdown(wait=True)
     except BrokenProcessPool as cause:
         _terminate(others)
         raise EngineError(
-            "a worker process was lost (killed, or out of memory); finished shards are kept: run "
-            "the same command again, with fewer --workers if memory is short"
+            "a worker process was lost (killed, out of memory, or unable to import the model it "
+            "was given); finished shards are kept: run the same command again, with fewer "
+            "--workers if memory is short"
         ) from cause
     except BaseException:
         _terminate(others)

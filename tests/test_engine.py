@@ -390,3 +390,17 @@ def test_a_full_disk_is_a_sentence_and_nothing_finished_is_lost(
 def test_a_run_without_samples_or_attacks_cannot_be_described() -> None:
     with pytest.raises(ConfigError, match="at least 1 sample"):
         describe(model="digits_cnn", data="digits", threat="linf:0.1", samples=0)
+
+
+def test_an_unfinished_run_is_not_finished_by_other_versions(
+    uninterrupted: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "older"
+    subprocess.run(["cp", "-r", str(uninterrupted), str(out)], check=True)
+    manifest = json.loads((out / "manifest.json").read_text())
+    manifest["versions"]["torch"] = "1.0"
+    (out / "manifest.json").write_text(json.dumps(manifest))
+    (out / "records" / "shard-00001.jsonl").unlink()
+    done = run_command(out)
+    assert done.returncode == 2
+    assert "versions.torch is '1.0' there" in done.stderr

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from robustcode.attacks import ATTACKS, Attack
 from robustcode.components import Component
 from robustcode.defenses import DEFENSES, Defense
-from robustcode.engine import threads
 from robustcode.errors import ConfigError
 from robustcode.registry import suggestion
 from robustcode.testing.attack_contract import attack_checks, check_attack
@@ -30,6 +29,7 @@ from robustcode.testing.defense_contract import (
     defense_checks,
     example,
 )
+from robustcode.workers import threads
 
 __all__ = [
     "Check",
