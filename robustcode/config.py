@@ -112,10 +112,7 @@ class RunSpec:
         for key in ("model", "data", "threat"):
             if key not in values:
                 raise ConfigError(f"{path}: the key {key!r} is missing")
-        read = {
-            key: _READERS.get(key, _text)(value, f"{path}: {key}") for key, value in values.items()
-        }
-        return cls(**read)
+        return cls(**{key: _read(key, value, path) for key, value in values.items()})
 
 
 def describe(
@@ -260,6 +257,11 @@ def _components(value: Any, path: str) -> tuple[Component, ...]:
     if not isinstance(value, list):
         raise ConfigError(f"{path} is not a list of attacks")
     return tuple(_component(item, f"{path}[{i}]") for i, item in enumerate(value))
+
+
+def _read(key: str, value: Any, path: str) -> Any:
+    reader: Callable[[Any, str], Any] = _READERS.get(key, _text)
+    return reader(value, f"{path}: {key}")
 
 
 _READERS: dict[str, Callable[[Any, str], Any]] = {

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -44,9 +45,9 @@ def test_the_five_lines_of_the_readme_run(tmp_path: Path, monkeypatch: pytest.Mo
     x = torch.rand(12, 3, 4, 4, generator=torch.Generator().manual_seed(0))
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 3)).eval()
     y = model(x).argmax(1)
-    names = {"my_model": model, "images": x, "labels": y}
+    names: dict[str, Any] = {"my_model": model, "images": x, "labels": y}
     exec(compile(code, "README.md", "exec"), names)
-    assert names["run"].summary["clean"]["accuracy"] == 1.0  # type: ignore[attr-defined]
+    assert names["run"].summary["clean"]["accuracy"] == 1.0
     assert (tmp_path / "report" / "report.html").exists()
 
 
