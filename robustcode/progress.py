@@ -20,6 +20,8 @@ from rich.progress import Progress as RichBar
 
 # How often a worker reports its passes; more often would cost more than it tells.
 REPORT_SECONDS = 0.25
+# How often a line is written where nobody watches a bar.
+LINE_SECONDS = 10.0
 
 
 class Progress(Protocol):
@@ -89,11 +91,40 @@ class Bar:
             self._bar.update(self._task, advance=rest[0])
 
 
+class Lines:
+    """A line now and then, for a stderr that is a file or a pipe."""
+
+    def __init__(self, steps: int) -> None:
+        self._steps = steps
+        self._done = 0
+        self._passes = 0
+        self._last = -float("inf")
+
+    def receive(self, message: tuple[Any, ...]) -> None:
+        """Take a message of a Reporter."""
+        kind, *rest = message
+        if kind == "passes":
+            self._passes += rest[0]
+        elif kind == "done":
+            self._done += rest[0]
+        elif kind == "attack" and time.monotonic() - self._last > LINE_SECONDS:
+            self._last = time.monotonic()
+            name, standing = rest
+            print(
+                f"{self._done}/{self._steps} {name}: {standing} standing, {self._passes:,} passes",
+                file=sys.stderr,
+                flush=True,
+            )
+
+
 @contextmanager
 def bar(steps: int, shown: bool) -> Iterator[Callable[[tuple[Any, ...]], None]]:
     """A function that takes messages and shows them on stderr, or drops them if not ``shown``."""
     if not shown:
         yield lambda message: None
+        return
+    if not sys.stderr.isatty():
+        yield Lines(steps).receive
         return
     columns = (
         SpinnerColumn(),
