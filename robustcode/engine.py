@@ -20,7 +20,7 @@ from robustcode.findings import Facts, Finding, Severity, compare_attacks
 from robustcode.memory import ONE_ALONE, is_out_of_memory
 from robustcode.plan import check_attacks, resolve
 from robustcode.probes import probe
-from robustcode.progress import bar
+from robustcode.progress import bar, status
 from robustcode.records import from_lines
 from robustcode.shard import Trial, global_draws, split
 from robustcode.store import Run, RunFolder, load_run
@@ -56,7 +56,8 @@ def evaluate(spec: RunSpec, out: Path, given: Given | None = None, show: bool = 
             diagnosis = folder.read_diagnosis()
             if diagnosis is None:
                 started, cpu = time.perf_counter(), time.process_time()
-                diagnosis = _diagnose(spec, subject, modes)
+                with status(f"testing the evaluation on {PILOT} samples", show):
+                    diagnosis = _diagnose(spec, subject, modes)
                 diagnosis["seconds"] = round(time.perf_counter() - started, 3)
                 diagnosis["cpu_seconds"] = round(time.process_time() - cpu, 3)
                 folder.write_diagnosis(diagnosis)

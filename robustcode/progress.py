@@ -118,6 +118,16 @@ class Lines:
 
 
 @contextmanager
+def status(text: str, shown: bool) -> Iterator[None]:
+    """Say on stderr what is being done while it lasts, on a terminal only."""
+    if not shown or not sys.stderr.isatty():
+        yield
+        return
+    with Console(file=sys.stderr).status(text):
+        yield
+
+
+@contextmanager
 def bar(steps: int, shown: bool) -> Iterator[Callable[[tuple[Any, ...]], None]]:
     """A function that takes messages and shows them on stderr, or drops them if not ``shown``."""
     if not shown:
