@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from robustcode.attacks.base import ATTACKS, Attack, Target
+from robustcode.attacks.base import ATTACKS, Ascent, Attack, Target
+from robustcode.attacks.climb import Best, Climb, Order
 from robustcode.attacks.expectation import more_broken, slope, standing
-from robustcode.attacks.losses import LOSSES, LossName, margin
+from robustcode.attacks.losses import LOSSES, LossName
 from robustcode.errors import ConfigError
 from robustcode.seeds import Streams
 from robustcode.threat import ThreatModel, column
 
-# The search may run on a folded copy of the model whose logits differ in the last digits. A sample
-# leaves only when it is broken by more than such rounding, relative to its largest logit.
-ROUNDING = 1e-4
-# Samples leave together, when they are this share of the batch: a batch of a size not seen before
-# costs a small network about one pass, since its convolutions are compiled for each size.
-LEAVE_SHARE = 1 / 8
 # Looking for samples that no longer move reads the whole batch; doing so at every step would cost
 # a small network 5 % and save little.
-SETTLED_EVERY = 5
+SETTLED_EVERY = 10
 
 
 @ATTACKS.register("pgd")
@@ -78,43 +73,55 @@ class PGD(Attack):
         self, target: Target, x: Tensor, y: Tensor, threat: ThreatModel, streams: Streams
     ) -> Tensor:
         """The search on a deterministic target, whose draws are all the same one."""
-        best = _Best.of(x)
+        plain = Order(x.shape[1:])
+        best = Best.of(plain.rows(x), self.until_broken)
         for restart in range(self.restarts):
-            rows = best.open(self.until_broken).nonzero().squeeze(1)
+            rows = best.open().nonzero().squeeze(1)
             if len(rows) == 0:
                 break
             start = streams[rows].child("restart", restart)
-            climb = _Climb(rows, x[rows], y[rows], start, best[rows])
-            x_adv = self._start(climb.x, threat, start)
-            self._climb(target, threat, climb, x_adv, best)
-        return best.x_adv
+            climb = Climb(
+                places=rows,
+                y=y[rows],
+                streams=start,
+                x_adv=plain.rows(self._start(x[rows], threat, start)),
+                region=threat.region(plain.rows(x[rows])),
+                best=best[rows],
+                order=plain,
+            )
+            self._climb(target, threat, climb, best)
+        return plain.images(best.x_adv)
 
-    def _climb(
-        self, target: Target, threat: ThreatModel, climb: _Climb, x_adv: Tensor, best: _Best
-    ) -> None:
-        """Move the samples of ``climb`` from ``x_adv``, and write what they reach to ``best``."""
+    def _climb(self, target: Target, threat: ThreatModel, climb: Climb, best: Best) -> None:
+        """Move the samples of ``climb``, and write the best they reach to ``best``."""
         loss = LOSSES[self.loss]
         for number in range(1, self.steps + 1):
-            here = target.ascent(x_adv, climb.y, loss, climb.streams)
-            if number == 1:
-                climb.x, x_adv = (_like(here.gradient, part) for part in (climb.x, x_adv))
-            ahead = self._step(x_adv, climb.x, here.gradient, threat)
-            # A fixed point: the same input gives the same gradient for ever after.
-            moved = _moved(x_adv, ahead) if number % SETTLED_EVERY == 0 else None
-            climb.best.offer(x_adv, climb.y, here.logits, self.until_broken)
-            x_adv = ahead
-            going = climb.best.open(self.until_broken)
-            if moved is not None:
-                going &= moved
-            left = len(going) - int(going.sum())
-            if left and left >= LEAVE_SHARE * len(going):
-                best.put(climb.rows[~going], climb.best[~going])
-                climb, x_adv = climb[going], x_adv[going]
-                if len(x_adv) == 0:
-                    return
-        logits = target.logits(x_adv, climb.streams)
-        climb.best.offer(x_adv, climb.y, logits, self.until_broken)
-        best.put(climb.rows, climb.best)
+            # An ascent has no name here: its memory is free for the next one.
+            going = self._step(
+                climb,
+                target.ascent(climb.images, climb.y, loss, climb.streams),
+                threat,
+                look=number % SETTLED_EVERY == 0,
+            )
+            if climb.leave(going, into=best):
+                return
+        climb.best.offer(climb.x_adv, climb.y, target.logits(climb.images, climb.streams))
+        best.put(climb.places, climb.best, climb.order)
+
+    def _step(self, climb: Climb, here: Ascent, threat: ThreatModel, look: bool) -> Tensor:
+        """Move every sample once; which ones have further to go, bool of shape (batch,).
+
+        Samples that no longer move are only seen with ``look``.
+        """
+        climb.put_in(Order.of(here.gradient))
+        before = climb.x_adv
+        ascent = climb.order.rows(threat.steepest(here.gradient, climb.images))
+        climb.x_adv = threat.onto(climb.region, self._moved(before, ascent, threat))
+        # A fixed point: the same input gives the same gradient for ever after.
+        moving = (climb.x_adv - before).abs_().amax(1) > 0 if look else None
+        climb.best.offer(before, climb.y, here.logits)
+        going = climb.best.open()
+        return going if moving is None else going & moving
 
     def _search_stochastic(
         self, target: Target, x: Tensor, y: Tensor, threat: ThreatModel, streams: Streams
@@ -131,7 +138,8 @@ class PGD(Attack):
                 lower = here.margin < lowest
                 seen = torch.where(column(lower, x), x_adv, seen)
                 lowest = torch.where(lower, here.margin, lowest)
-                x_adv = self._step(x_adv, x, here.gradient, threat)
+                ascent = threat.steepest(here.gradient, x_adv)
+                x_adv = threat.project(self._moved(x_adv, ascent, threat), x)
             for candidate in (x_adv, seen):
                 table = standing(target, candidate, y, judged, self.held_out)
                 better = more_broken(table, record)
@@ -142,72 +150,6 @@ class PGD(Attack):
     def _start(self, x: Tensor, threat: ThreatModel, streams: Streams) -> Tensor:
         return threat.random(x, streams.child("start")) if self.random_start else x.clone()
 
-    def _step(self, x_adv: Tensor, x: Tensor, gradient: Tensor, threat: ThreatModel) -> Tensor:
-        ascent = threat.steepest(gradient, x_adv)
-        return threat.project(ascent.mul_(self.step * threat.eps).add_(x_adv), x)
-
-
-@dataclass
-class _Best:
-    """The iterate with the lowest margin of each sample, and whether that breaks it."""
-
-    x_adv: Tensor
-    margin: Tensor
-    broken: Tensor
-
-    @classmethod
-    def of(cls, x: Tensor) -> _Best:
-        margin = x.new_full((len(x),), torch.inf)
-        return cls(x.clone(), margin, torch.zeros_like(margin, dtype=torch.bool))
-
-    def open(self, until_broken: bool) -> Tensor:
-        """Which samples are still to be improved, bool of shape (batch,)."""
-        return ~self.broken if until_broken else torch.ones_like(self.broken)
-
-    def offer(self, x_adv: Tensor, y: Tensor, logits: Tensor, until_broken: bool) -> None:
-        """Compare with one iterate of every sample, given its logits. ``x_adv`` is used up."""
-        # What the judge makes of scores that are not numbers: no decision, so not the right one.
-        lost = logits.isnan().any(1)
-        lead = margin(logits, y).to(self.margin.dtype).masked_fill(lost, -torch.inf)
-        # What a broken sample is later offered depends on how long its batch keeps it.
-        better = (lead < self.margin) & self.open(until_broken)
-        new, old = better.nonzero().squeeze(1), (~better).nonzero().squeeze(1)
-        if len(new) <= len(old):
-            self.x_adv.index_copy_(0, new, x_adv.index_select(0, new))
-        else:
-            self.x_adv = x_adv.index_copy_(0, old, self.x_adv.index_select(0, old))
-        self.margin = torch.where(better, lead, self.margin)
-        self.broken = self.broken | lost | (lead < -ROUNDING * logits.abs().amax(1))
-
-    def put(self, rows: Tensor, other: _Best) -> None:
-        """Write what ``other`` holds over these rows."""
-        self.x_adv[rows] = other.x_adv
-        self.margin[rows] = other.margin
-        self.broken[rows] = other.broken
-
-    def __getitem__(self, rows: Tensor) -> _Best:
-        return _Best(self.x_adv[rows], self.margin[rows], self.broken[rows])
-
-
-@dataclass
-class _Climb:
-    """The samples that one restart still moves, row by row."""
-
-    rows: Tensor  # int64, where each sample is in the whole batch
-    x: Tensor
-    y: Tensor
-    streams: Streams
-    best: _Best
-
-    def __getitem__(self, chosen: Tensor) -> _Climb:
-        return _Climb(*(getattr(self, field.name)[chosen] for field in fields(self)))
-
-
-def _like(gradient: Tensor, x: Tensor) -> Tensor:
-    """``x`` in the memory layout of its gradient, in which every later step is cheaper."""
-    channels_last = x.ndim == 4 and x.shape[1] > 1 and gradient.stride(1) == 1
-    return x.contiguous(memory_format=torch.channels_last) if channels_last else x
-
-
-def _moved(x_adv: Tensor, ahead: Tensor) -> Tensor:
-    return (ahead - x_adv).abs_().flatten(1).amax(1) > 0
+    def _moved(self, x_adv: Tensor, ascent: Tensor, threat: ThreatModel) -> Tensor:
+        """One step along unit perturbations, which are used up, wherever that leads."""
+        return ascent.mul_(self.step * threat.eps).add_(x_adv)

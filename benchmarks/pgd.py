@@ -12,6 +12,7 @@ and checking the model, the clean pass that drops what is already wrong, the sea
 from __future__ import annotations
 
 import argparse
+import ctypes
 import gc
 import importlib.util
 import json
@@ -21,7 +22,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -85,7 +86,8 @@ class Problem:
     y: Tensor
     eps: float
     seed: int
-    passes: Passes
+    passes: Passes = field(default_factory=Passes)
+    steps: int = STEPS
 
 
 def with_robustcode(problem: Problem) -> Tensor:
@@ -100,14 +102,15 @@ def with_robustcode(problem: Problem) -> Tensor:
             right = defense.logits(x, Streams.of(seed, "clean", samples)).argmax(1) == y
         rows = right.nonzero().squeeze(1)
         target = DefendedTarget(search, ledger, stochastic=False, differentiable=True)
-        x_adv = x.clone()
-        x_adv[rows] = PGD(steps=STEPS, step=STEP).perturb(
+        proposals = PGD(steps=problem.steps, step=STEP).perturb(
             target,
             x[rows],
             y[rows],
             ThreatModel(Norm.LINF, problem.eps),
             Streams.of(seed, "search", samples[rows]),
         )
+    x_adv = x.clone()
+    x_adv[rows] = proposals
     problem.passes.forwards += int(ledger.forwards.sum())
     problem.passes.backwards += int(ledger.backwards.sum())
     return x_adv
@@ -119,7 +122,11 @@ def with_torchattacks(problem: Problem) -> Tensor:
 
     torch.manual_seed(problem.seed)
     attack = torchattacks.PGD(
-        problem.model, eps=problem.eps, alpha=STEP * problem.eps, steps=STEPS, random_start=True
+        problem.model,
+        eps=problem.eps,
+        alpha=STEP * problem.eps,
+        steps=problem.steps,
+        random_start=True,
     )
     proposals: Tensor = attack(problem.x, problem.y)
     return proposals
@@ -128,10 +135,11 @@ def with_torchattacks(problem: Problem) -> Tensor:
 def with_foolbox(problem: Problem) -> Tensor:
     """Its search alone: calling the attack would have it judge its proposals as well."""
     import foolbox
+    from foolbox.models.pytorch import PyTorchModel
 
     torch.manual_seed(problem.seed)
-    attack = foolbox.attacks.LinfPGD(rel_stepsize=STEP, steps=STEPS, random_start=True)
-    model = foolbox.PyTorchModel(problem.model, bounds=(0, 1), device="cpu")
+    attack = foolbox.attacks.LinfPGD(rel_stepsize=STEP, steps=problem.steps, random_start=True)
+    model = PyTorchModel(problem.model, bounds=(0, 1), device="cpu")
     wrong = foolbox.criteria.Misclassification(problem.y)
     proposals: Tensor = attack.run(model, problem.x, wrong, epsilon=problem.eps)
     return proposals
@@ -169,22 +177,33 @@ def measure(tool: str, name: str, samples: int, seed: int, data: Path) -> Measur
     model.requires_grad_(False)
     if tool != OURS:
         importlib.import_module(tool)
-    problem = Problem(model, x, y, subject.eps, seed, Passes())
+    problem = Problem(model, x, y, subject.eps, seed)
+    # First two steps of no account: what a library loads or compiles at first use is nobody's.
+    TOOLS[tool](replace(problem, steps=2, passes=Passes()))
     handle = model.register_forward_hook(problem.passes.hook)
-    gc.collect()
-    before = _megabytes("VmRSS")
-    _forget_peak()
     start = time.process_time()
     x_adv = TOOLS[tool](problem)
     seconds = time.process_time() - start
-    megabytes = _megabytes("VmHWM") - before
     handle.remove()
     ThreatModel(Norm.LINF, subject.eps).check(x_adv, x, tool)
     with torch.no_grad():
         right = (model(x).argmax(1) == y) & (model(x_adv).argmax(1) == y)
-    passes = problem.passes
+    passes, megabytes = (
+        problem.passes,
+        _peak(lambda: TOOLS[tool](replace(problem, passes=Passes()))),
+    )
     standing = right.float().mean().item()
     return Measurement(seconds, megabytes, passes.forwards, passes.backwards, standing)
+
+
+def _peak(work: Callable[[], object]) -> float:
+    """Megabytes that ``work`` needs beyond what the process holds already."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # what was used and freed before would hide what is used now
+    Path("/proc/self/clear_refs").write_text("5")  # sets VmHWM back to VmRSS: see proc(5)
+    before = _megabytes("VmRSS")
+    work()
+    return _megabytes("VmHWM") - before
 
 
 def _megabytes(field: str) -> float:
@@ -193,11 +212,6 @@ def _megabytes(field: str) -> float:
         if line.startswith(f"{field}:"):
             return int(line.split()[1]) / 1024
     raise OSError(f"/proc/self/status has no {field}")
-
-
-def _forget_peak() -> None:
-    # Loading data and libraries peaks above anything the search does. See proc(5), clear_refs.
-    Path("/proc/self/clear_refs").write_text("5")
 
 
 def in_fresh_process(tool: str, name: str, samples: int, seed: int, data: Path) -> Measurement:

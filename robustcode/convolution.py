@@ -6,6 +6,7 @@ for so few channels is slow: it takes longer than the rest of a small network.
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -27,8 +28,10 @@ class BlockConvolution(nn.Module):
     The gradient of a strided convolution scatters. Taken for blocks of input pixels at once it is
     an ordinary convolution of the outputs' gradient, with (block height x block width x channels)
     outputs of its own, which fills the vector lanes that 3 channels leave empty; the blocks are
-    then put in place (depth to space). Zero padding stays exact since it is the centred image
-    that is padded. The gradient is laid out channels-last.
+    then put in place (depth to space). The gradient is laid out channels-last.
+
+    The normalisation is linear: its scale goes into the weights, and the mean's own convolution,
+    padded with zeros as the normalised image is, is taken from the outputs.
     """
 
     weight: Tensor
@@ -47,6 +50,7 @@ class BlockConvolution(nn.Module):
         self.register_buffer("bias", None if conv.bias is None else conv.bias.detach())
         self.register_buffer("mean", mean)
         self.register_buffer("taps", _taps(weight, self.axes))
+        self._of_mean: dict[torch.Size, Tensor] = {}  # by the size of the image
 
     def forward(self, x: Tensor) -> Tensor:
         """From images (batch, channels, height, width), as nn.Conv2d."""
@@ -55,10 +59,14 @@ class BlockConvolution(nn.Module):
 
     def outputs(self, x: Tensor) -> Tensor:
         """The convolution of the normalised images."""
-        if self.mean is not None:
-            # Whole planes at once: three values at a time would be slow in channels-last.
-            x = x - self.mean.expand_as(x[:1]).contiguous(memory_format=torch.channels_last)
-        return F.conv2d(x, self.weight, self.bias, self.stride, self.padding)
+        found = F.conv2d(x, self.weight, self.bias, self.stride, self.padding)
+        if self.mean is None:
+            return found
+        size = x.shape[2:]
+        if size not in self._of_mean:
+            even = self.mean.expand_as(x[:1])
+            self._of_mean[size] = F.conv2d(even, self.weight, None, self.stride, self.padding)
+        return found.sub_(self._of_mean[size])
 
     def input_gradient(self, gradient: Tensor, height: int, width: int) -> Tensor:
         """The gradient of images of that size, given that of the outputs."""
@@ -88,7 +96,7 @@ class _ByBlocks(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         return ctx.layer.input_gradient(gradients[0], *ctx.size), None
 
 
@@ -119,6 +127,7 @@ class Axis(NamedTuple):
         return max(0, self.step * (blocks - 1) + self.reach - length - 2 * self.before)
 
 
+@functools.cache
 def _axis(kernel: int, stride: int, padding: int, step: int) -> Axis:
     """The blocks of step x stride positions that depend on the fewest outputs.
 

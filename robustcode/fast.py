@@ -19,6 +19,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from robustcode.chain import LAYERS, Chain, FlatLinear
 from robustcode.convolution import BlockConvolution, gains
 from robustcode.defenses.base import Defense
 from robustcode.models.normalize import Normalize
@@ -64,24 +65,24 @@ def rewritten(model: nn.Module) -> nn.Module:
         _take_gradients_by_blocks(traced)
     _relu_in_place(traced)
     _flatten_in_place(traced)
-    traced.delete_all_unused_submodules()
-    traced.recompile()
-    return ChannelsLast(traced.to(memory_format=torch.channels_last))  # type: ignore[call-overload]
+    chain = _as_chain(traced)
+    return _laid_out(fx.GraphModule(*traced) if chain is None else chain)
 
 
 def folded(model: nn.Module) -> nn.Module:
     """A copy with batch norm folded; raises where the model cannot be traced."""
     traced = _traced(model)
     _fold_batch_norm(traced)
-    traced.delete_all_unused_submodules()
-    traced.recompile()
-    return ChannelsLast(traced.to(memory_format=torch.channels_last))  # type: ignore[call-overload]
+    return _laid_out(fx.GraphModule(*traced))
 
 
 def copied(model: nn.Module) -> nn.Module:
     """A copy with its weights laid out channels-last; raises where it cannot be copied."""
-    twin = copy.deepcopy(model).requires_grad_(False)
-    return ChannelsLast(twin.to(memory_format=torch.channels_last))  # type: ignore[call-overload]
+    return _laid_out(copy.deepcopy(model).requires_grad_(False))
+
+
+def _laid_out(model: nn.Module) -> ChannelsLast:
+    return ChannelsLast(model.to(memory_format=torch.channels_last))  # type: ignore[call-overload]
 
 
 class ChannelsLast(nn.Module):
@@ -99,32 +100,6 @@ class ChannelsLast(nn.Module):
         return scores
 
 
-class FlatLinear(nn.Module):
-    """A linear layer of flattened planes, in the order in which channels-last keeps them.
-
-    Flattening channel by channel would turn the layout over here, and back in the gradient.
-    """
-
-    weight: Tensor
-    bias: Tensor | None
-
-    def __init__(self, linear: nn.Linear) -> None:
-        super().__init__()
-        self.register_buffer("weight", linear.weight.detach())
-        self.register_buffer("bias", None if linear.bias is None else linear.bias.detach())
-        self.channels = 1  # as ``weight`` is arranged; the planes themselves tell how many
-
-    def forward(self, x: Tensor) -> Tensor:
-        """From planes (batch, channels, height, width), or what is flat, to (batch, features)."""
-        if x.ndim != 4:
-            return F.linear(x.flatten(1), self.weight, self.bias)
-        if self.channels == 1 != x.shape[1]:
-            self.channels = x.shape[1]
-            by_channel = self.weight.unflatten(1, (self.channels, -1))
-            self.weight = by_channel.transpose(1, 2).flatten(1)
-        return F.linear(x.permute(0, 2, 3, 1).flatten(1), self.weight, self.bias)
-
-
 class _Tracer(fx.Tracer):
     """Sees a normalisation as one step."""
 
@@ -132,10 +107,17 @@ class _Tracer(fx.Tracer):
         return isinstance(m, Normalize) or super().is_leaf_module(m, module_qualified_name)
 
 
-def _traced(model: nn.Module) -> fx.GraphModule:
-    """A copy of the model as a graph, without the steps that do nothing."""
+class _Traced(NamedTuple):
+    """A copy of the model, and what it does as a graph."""
+
+    root: nn.Module
+    graph: fx.Graph
+
+
+def _traced(model: nn.Module) -> _Traced:
+    """The model as a graph, without the steps that do nothing."""
     twin = copy.deepcopy(model).requires_grad_(False)
-    traced = fx.GraphModule(twin, _Tracer().trace(twin))
+    traced = _Traced(twin, _Tracer().trace(twin))
     for node in traced.graph.nodes:
         if _called(traced, node, nn.Identity) is not None:
             node.replace_all_uses_with(node.args[0])
@@ -143,7 +125,7 @@ def _traced(model: nn.Module) -> fx.GraphModule:
     return traced
 
 
-def _fold_batch_norm(traced: fx.GraphModule) -> None:
+def _fold_batch_norm(traced: _Traced) -> None:
     for node in traced.graph.nodes:
         norm = _called(traced, node, nn.BatchNorm2d)
         if norm is None or norm.running_mean is None:
@@ -156,18 +138,21 @@ def _fold_batch_norm(traced: fx.GraphModule) -> None:
             traced.graph.erase_node(node)
 
 
-def _fold_normalization(traced: fx.GraphModule) -> None:
+def _fold_normalization(traced: _Traced) -> None:
     """Put a normalisation into the convolution that alone reads what it gives."""
     for node in traced.graph.nodes:
-        conv, before = _called(traced, node, nn.Conv2d), node.args[0] if node.args else None
+        conv = _called(traced, node, nn.Conv2d)
+        if conv is None or not gains(conv):
+            continue
+        before = node.args[0]
         normalize = _called(traced, before, Normalize)
-        if conv is not None and normalize is not None and len(before.users) == 1 and gains(conv):
+        if normalize is not None and len(before.users) == 1:
             _call_instead(traced, node, BlockConvolution(conv, normalize))
             node.args = before.args
             traced.graph.erase_node(before)
 
 
-def _take_gradients_by_blocks(traced: fx.GraphModule) -> None:
+def _take_gradients_by_blocks(traced: _Traced) -> None:
     for node in traced.graph.nodes:
         conv = _called(traced, node, nn.Conv2d)
         if conv is not None and gains(conv):
@@ -180,7 +165,7 @@ SUMS = (operator.add, torch.add)
 RELUS = (F.relu, torch.relu)
 
 
-def _relu_in_place(traced: fx.GraphModule) -> None:
+def _relu_in_place(traced: _Traced) -> None:
     for node in traced.graph.nodes:
         if _called(traced, node, nn.ReLU) is None and not (
             node.op == "call_function" and node.target in RELUS and len(node.args) == 1
@@ -196,17 +181,38 @@ def _relu_in_place(traced: fx.GraphModule) -> None:
             traced.graph.erase_node(node)
 
 
-def _flatten_in_place(traced: fx.GraphModule) -> None:
+def _flatten_in_place(traced: _Traced) -> None:
     for node in traced.graph.nodes:
         linear = _called(traced, node, nn.Linear)
-        flat = node.args[0] if linear is not None else None
-        if flat is not None and _flattens(traced, flat) and len(flat.users) == 1:
+        if linear is None:
+            continue
+        flat = node.args[0]
+        if _flattens(traced, flat) and len(flat.users) == 1:
             _call_instead(traced, node, FlatLinear(linear))
             node.args = (flat.args[0],)
             traced.graph.erase_node(flat)
 
 
-def _flattens(traced: fx.GraphModule, node: fx.Node) -> bool:
+def _as_chain(traced: _Traced) -> Chain | None:
+    """The network as a chain of layers, if that is what it is."""
+    layers: list[nn.Module] = []
+    (node,) = (node for node in traced.graph.nodes if node.op == "placeholder")
+    while len(node.users) == 1:
+        (after,) = node.users
+        if after.op == "output":
+            return Chain(layers) if after.args == (node,) else None
+        known = (_called(traced, after, kind) for kind in LAYERS)
+        layer = next((layer for layer in known if layer is not None), None)
+        if after.op == "call_function" and after.target is torch.relu_:
+            layer = nn.ReLU(inplace=True)
+        if layer is None:
+            return None
+        layers.append(layer)
+        node = after
+    return None
+
+
+def _flattens(traced: _Traced, node: fx.Node) -> bool:
     module = _called(traced, node, nn.Flatten)
     if module is not None:
         return (module.start_dim, module.end_dim) == (1, -1)
@@ -215,20 +221,20 @@ def _flattens(traced: fx.GraphModule, node: fx.Node) -> bool:
     return (function or method) and node.args[1:] == (1,) and not node.kwargs
 
 
-def _called(traced: fx.GraphModule, node: Any, kind: type[nn.Module]) -> Any:
+def _called(traced: _Traced, node: Any, kind: type[nn.Module]) -> Any:
     """The module that a node calls on one tensor, if it is of this kind and of no subclass."""
     if not isinstance(node, fx.Node) or node.op != "call_module":
         return None
-    module = traced.get_submodule(str(node.target))
+    module = traced.root.get_submodule(str(node.target))
     hooked = module._forward_hooks or module._forward_pre_hooks or module._backward_hooks
     simple = len(node.args) == 1 and not node.kwargs and isinstance(node.args[0], fx.Node)
     return module if type(module) is kind and simple and not hooked else None
 
 
-def _call_instead(traced: fx.GraphModule, node: fx.Node, module: nn.Module) -> None:
+def _call_instead(traced: _Traced, node: fx.Node, module: nn.Module) -> None:
     # Under a name of its own: the old module may be called, or read, elsewhere.
     name = f"fast_{node.name}"
-    traced.add_submodule(name, module)
+    traced.root.add_module(name, module)
     node.target = name
 
 

@@ -35,10 +35,9 @@ class Ledger:
     def charge(self, samples: Tensor, forwards: int, backwards: int = 0) -> None:
         """Add passes for every occurrence of a sample in ``samples``."""
         rows = torch.searchsorted(self.samples, samples)
-        ones = torch.ones_like(rows)
-        self.forwards.index_add_(0, rows, ones * forwards)
+        self.forwards.index_add_(0, rows, torch.full_like(rows, forwards))
         if backwards:
-            self.backwards.index_add_(0, rows, ones * backwards)
+            self.backwards.index_add_(0, rows, torch.full_like(rows, backwards))
         if self._listener is not None:
             self._listener(len(samples) * (forwards + backwards))
 

@@ -120,6 +120,18 @@ class ThreatModel:
             return x.clone()
         return self.geometry.project(self, x_adv, x)
 
+    def region(self, x: Tensor) -> tuple[Tensor, ...]:
+        """What ``onto`` has to know of ``x``, each of its shape: computed once for many steps."""
+        if self.norm is not Norm.LINF:
+            return (x,)
+        return (x - self.eps).clamp_(min=self.low), (x + self.eps).clamp_(max=self.high)
+
+    def onto(self, region: tuple[Tensor, ...], x_adv: Tensor) -> Tensor:
+        """``project`` onto what is allowed around what ``region`` was made of, perhaps in place."""
+        if self.norm is not Norm.LINF:
+            return self.project(x_adv, *region)
+        return x_adv.clamp_(*region)
+
     def steepest(self, gradient: Tensor, x: Tensor) -> Tensor:
         """The unit perturbation of each sample at ``x`` that gains most to first order.
 

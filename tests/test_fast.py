@@ -7,7 +7,10 @@ import copy
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from robustcode.chain import Chain
+from robustcode.convolution import BlockConvolution
 from robustcode.defenses import Identity
 from robustcode.fast import copied, folded, for_search, rewritten
 from robustcode.models import MODELS, Normalize, as_classifier, build_model, inputs_of
@@ -116,6 +119,102 @@ def test_what_cannot_be_traced_still_works(kind: type[Branching]) -> None:
     for x in (example, 1 - example):
         for one, other in zip(behaviour(faster, x), behaviour(model, x), strict=True):
             torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("name", ["cifar_cnn_a", "cifar_resnet20", "mnist_trades_cnn"])
+def test_the_copy_that_is_chosen_knows_every_trick(name: str) -> None:
+    """Not one that a silent refusal has left: nothing to fold or to scatter remains in it."""
+    model = random_classifier(name)
+    faster = for_search(Identity(model=model), images(model, 2)).model
+    kinds = {type(module) for module in faster.modules()}
+    assert BlockConvolution in kinds
+    assert not kinds & {nn.BatchNorm2d, Normalize, nn.Flatten}
+    assert (Chain in kinds) == (name == "cifar_cnn_a")
+
+
+@pytest.mark.parametrize("name", ["cifar_cnn_a", "cifar_resnet20"])
+def test_the_graph_of_a_copy_can_be_gone_through_twice(name: str) -> None:
+    """Attacks that need a gradient for each class keep the graph."""
+    model = random_classifier(name)
+    faster = for_search(Identity(model=model), images(model, 2)).model
+    x = images(model).requires_grad_()
+    scores = faster(x)
+    first, again = (
+        torch.autograd.grad(scores[:, 3].sum(), x, retain_graph=True)[0] for _ in range(2)
+    )
+    assert torch.equal(first, again)
+    torch.testing.assert_close(
+        first, torch.autograd.grad(model(x)[:, 3].sum(), x)[0], rtol=1e-3, atol=1e-4
+    )
+
+
+def test_images_of_another_size_are_as_good() -> None:
+    """What is kept of the normalisation is kept for each size."""
+    model = random_classifier("cifar_resnet20").double()
+    faster = rewritten(model)
+    for side in (32, 24, 32):
+        x = torch.rand(2, 3, side, side, dtype=torch.float64)
+        for one, other in zip(behaviour(faster, x), behaviour(model, x), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-8)
+
+
+class Hooked(nn.Module):
+    """A module's hook doubles what its convolution gives."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+        self.conv.register_forward_hook(lambda module, given, found: 2 * found)
+        self.linear = nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores: Tensor = self.linear(F.relu(self.norm(self.conv(x))).mean((2, 3)))
+        return scores
+
+
+class Twice(nn.Module):
+    """One convolution, used under two norms and read for its weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 3, padding=1)
+        self.one, self.other = nn.BatchNorm2d(3), nn.BatchNorm2d(3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found = self.other(self.conv(F.relu(self.one(self.conv(x)))))
+        scores: Tensor = (found * self.conv.weight.mean()).mean((2, 3))
+        return scores
+
+
+class SharedRelu(nn.Module):
+    """What goes into a ReLU is needed afterwards too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.relu = nn.Conv2d(3, 4, 3, stride=2), nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        found = self.conv(x)
+        scores: Tensor = (self.relu(found) - 0.5 * found).mean((2, 3))
+        return scores
+
+
+@pytest.mark.parametrize("kind", [Hooked, Twice, SharedRelu])
+def test_what_looks_like_a_pattern_and_is_none(kind: type[nn.Module]) -> None:
+    torch.manual_seed(0)
+    model = kind().double().eval()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.weight)
+            nn.init.normal_(module.bias)
+    x = torch.rand(2, 3, 8, 8, dtype=torch.float64)
+    for one, other in zip(behaviour(rewritten(model), x), behaviour(model, x), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+
+
+def test_a_model_in_training_mode_is_left_alone() -> None:
+    model = random_classifier("cifar_cnn_a").train()
+    assert for_search(Identity(model=model), torch.rand(2, 3, 32, 32)).model is model
 
 
 def test_a_model_without_convolutions_is_left_alone() -> None:

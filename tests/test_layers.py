@@ -13,7 +13,9 @@ PACKAGE = Path(__file__).parents[1] / "robustcode"
 
 # What runs a run, in one group: its parts know each other, and the layers keep only others out.
 ENGINE = {
+    "chain",
     "config",
+    "convolution",
     "engine",
     "facts",
     "fast",

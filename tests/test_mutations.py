@@ -13,9 +13,9 @@ from robustcode.errors import ContractError
 from robustcode.testing import attack_checks, check_attack
 
 SOURCES = Path(robustcode.attacks.__file__).parent
-STEP = "return threat.project(ascent.mul_(self.step * threat.eps).add_(x_adv), x)"
-LEAVE = "climb, x_adv = climb[going], x_adv[going]"
-START = 'return threat.random(x, streams.child("start")) if self.random_start else x'
+LENGTH = "return ascent.mul_(self.step"
+PROJECTED = "climb.x_adv = threat.onto(climb.region, self._moved(before, ascent, threat))"
+START = 'return threat.random(x, streams.child("start")) if self.random_start else x.clone()'
 
 
 class Bug(NamedTuple):
@@ -31,39 +31,35 @@ BUGS = [
     Bug(
         "the gradient is not made a unit step",
         "pgd",
-        "ascent = threat.steepest(gradient, x_adv)",
-        "ascent = gradient",
+        "threat.steepest(here.gradient, climb.images)",
+        "here.gradient",
     ),
     Bug(
         "one unit step is shared by the batch",
         "pgd",
-        "ascent = threat.steepest(gradient, x_adv)",
-        "ascent = gradient / gradient.norm().clamp(min=1e-30)",
+        "threat.steepest(here.gradient, climb.images)",
+        "here.gradient / here.gradient.norm().clamp(min=1e-30)",
     ),
+    Bug("steps are ten times too long", "pgd", LENGTH, "return ascent.mul_(10 * self.step"),
+    Bug("steps are ten times too short", "pgd", LENGTH, "return ascent.mul_(0.1 * self.step"),
+    Bug("it descends", "pgd", LENGTH, "return ascent.mul_(-self.step"),
     Bug(
-        "steps are ten times too long", "pgd", "ascent.mul_(self.step", "ascent.mul_(10 * self.step"
-    ),
-    Bug(
-        "steps are ten times too short",
+        "nothing is projected",
         "pgd",
-        "ascent.mul_(self.step",
-        "ascent.mul_(0.1 * self.step",
+        PROJECTED,
+        "climb.x_adv = self._moved(before, ascent, threat)",
     ),
-    Bug("it descends", "pgd", "ascent.mul_(self.step", "ascent.mul_(-self.step"),
-    Bug("nothing is projected", "pgd", STEP, "return x_adv + self.step * threat.eps * ascent"),
     Bug(
         "only the ball is projected on",
         "pgd",
-        STEP,
-        "from dataclasses import replace\n"
-        "        ball = replace(threat, low=-9.0, high=9.0)\n"
-        "        return ball.project(x_adv + self.step * threat.eps * ascent, x)",
+        "region=threat.region(plain.rows(x[rows]))",
+        "region=type(threat)(threat.norm, threat.eps, -9.0, 9.0).region(plain.rows(x[rows]))",
     ),
     Bug(
         "only the box is projected on",
         "pgd",
-        STEP,
-        "return (x_adv + self.step * threat.eps * ascent).clamp(threat.low, threat.high)",
+        PROJECTED,
+        "climb.x_adv = self._moved(before, ascent, threat).clamp(threat.low, threat.high)",
     ),
     Bug(
         "the start is drawn from the global generator",
@@ -105,9 +101,9 @@ BUGS = [
     ),
     Bug(
         "the last iterate, not the best",
-        "pgd",
-        "better = (lead < self.margin) & self.open(until_broken)",
-        "better = self.open(until_broken)",
+        "climb",
+        "better = (lead < self.margin) & self.open()",
+        "better = self.open()",
     ),
     Bug(
         "a lucky draw ends the search of a sample",
@@ -118,33 +114,39 @@ BUGS = [
     ),
     Bug(
         "samples that stay get the iterates of others",
-        "pgd",
-        LEAVE,
-        "climb = climb[going]; x_adv = x_adv[: len(climb.rows)]",
+        "climb",
+        "self.x_adv = _moved_up(self.x_adv, going)",
+        "self.x_adv = self.x_adv[: len(self.y)]",
     ),
     Bug(
         "samples that stay get the labels of others",
-        "pgd",
-        LEAVE,
-        "y = climb.y; " + LEAVE + "; climb.y = y[: len(x_adv)]",
+        "climb",
+        "self.places[going], self.y[going], self.streams[going]",
+        "self.places[going], self.y[: len(going) - left], self.streams[going]",
     ),
     Bug(
         "samples that stay get the streams of others",
-        "pgd",
-        LEAVE,
-        "streams = climb.streams; " + LEAVE + "; climb.streams = streams[: len(x_adv)]",
+        "climb",
+        "self.places[going], self.y[going], self.streams[going]",
+        "self.places[going], self.y[going], self.streams[: len(going) - left]",
+    ),
+    Bug(
+        "samples that stay get the room of others",
+        "climb",
+        "_moved_up(part, going) for part in self.region",
+        "part[: len(self.y)] for part in self.region",
     ),
     Bug(
         "samples that leave are written over others",
-        "pgd",
-        "best.put(climb.rows[~going], climb.best[~going])",
-        "best.put(climb.rows[:left], climb.best[~going])",
+        "climb",
+        "into.put(self.places[~going],",
+        "into.put(self.places[:left],",
     ),
     Bug(
         "the proposal is written over the input",
-        "pgd",
-        "return cls(x.clone(), margin,",
-        "return cls(x, margin,",
+        "climb",
+        "return cls(x.clone(), unknown,",
+        "return cls(x, unknown,",
     ),
 ]
 
@@ -152,7 +154,7 @@ BUGS = [
 def planted(bug: Bug, monkeypatch: pytest.MonkeyPatch) -> type[Attack]:
     """PGD of a fresh copy of its modules, with one piece of their source replaced."""
     count = 0
-    for name in ("expectation", "pgd"):  # in the order of their imports
+    for name in ("climb", "expectation", "pgd"):  # in the order of their imports
         source = (SOURCES / f"{name}.py").read_text()
         if name == bug.module:
             count += source.count(bug.right)
@@ -178,7 +180,7 @@ def test_the_contract_catches(bug: Bug, monkeypatch: pytest.MonkeyPatch) -> None
 def test_the_contract_catches_nothing_where_nothing_is_planted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    same = Bug("nothing is wrong", "pgd", STEP, STEP)
+    same = Bug("nothing is wrong", "pgd", LENGTH, LENGTH)
     kept = check_attack(planted(same, monkeypatch)())
     unasked = {"it asks for no gradient, as it declares"}
     assert set(kept) == {check.name for check in attack_checks()} - unasked

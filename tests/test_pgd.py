@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -110,6 +111,63 @@ def test_broken_samples_leave_and_settled_ones_too() -> None:
     assert broken < 10
     # It reaches the edge of the ball after 20 steps at most and is found out soon after.
     assert settled < 60
+
+
+def test_samples_leave_together_and_not_one_by_one() -> None:
+    """A batch of a new size costs a pass; one broken of many waits, and is not moved on."""
+    x = torch.cat([torch.full((1, 1, 2, 3), 0.501), torch.full((15, 1, 2, 3), 0.9)])
+    threat = ThreatModel(Norm.LINF, 0.1)
+    model = Recorded(Mean())
+    found, _ = attacked(PGD(steps=9, step=0.1), model, x, threat)
+    assert {len(batch) for batch in model.asked} == {16}
+    alone, _ = attacked(PGD(steps=9, step=0.1), Mean(), x[:1], threat)
+    assert torch.equal(found[:1], alone)
+
+
+def test_scores_that_are_no_numbers_count_as_broken() -> None:
+    class NotANumber(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.flatten(1)[:, :2] * torch.nan
+
+    _, ledger = attacked(PGD(steps=9), NotANumber(), grey(), ThreatModel(Norm.LINF, 0.01))
+    assert ledger.backwards.tolist() == [1] * 4
+
+
+class Laid(torch.autograd.Function):
+    """The identity, whose gradient comes in one memory layout or another."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, layout: torch.memory_format) -> Tensor:
+        ctx.layout = layout
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return gradients[0].contiguous(memory_format=ctx.layout), None
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_the_layout_of_a_gradient_changes_nothing(layout: torch.memory_format) -> None:
+    weights = torch.linspace(-1, 1, 24).view(3, 2, 4)
+
+    class Linear(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            score = (Laid.apply(x, layout) * weights).flatten(1).sum(1)  # type: ignore[no-untyped-call]
+            return torch.stack([score, -score], dim=1)
+
+    x = torch.rand(9, 3, 2, 4, generator=torch.Generator().manual_seed(2))
+    attack, threat = PGD(steps=12, until_broken=False), ThreatModel(Norm.LINF, 0.1)
+    found, _ = attacked(attack, Linear(), x, threat)
+    # The score is linear: the answer is the corner that the weights point away from.
+    torch.testing.assert_close(found, (x - 0.1 * weights.sign()).clamp(0, 1))
+
+
+def test_inputs_are_not_written_to() -> None:
+    for random_start in (True, False):
+        x = grey() + 0.01
+        kept = x.clone()
+        attacked(PGD(steps=5, random_start=random_start), Mean(), x, ThreatModel(Norm.LINF, 0.1))
+        assert torch.equal(x, kept)
 
 
 def test_until_broken_false_goes_on_to_the_lowest_margin() -> None:
