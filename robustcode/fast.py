@@ -1,8 +1,9 @@
 """A copy of a model that gives the same logits and input gradients for less.
 
 The copy serves the search alone; the judge asks the original. What it may do is exact up to
-rounding: batch norm goes into the convolution before it, the normalisation and a cheaper way to
-the input gradient into the first one, ReLU works in place, weights are laid out channels-last.
+rounding: batch norm goes into the convolution before it and the normalisation into the one after
+it, some convolutions take their input gradient by blocks, ReLU works in place, images and weights
+are laid out channels-last, and what is a mere chain of layers is differentiated in one step.
 Every copy is held against the original before it is used.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -52,7 +54,8 @@ def for_search(defense: Defense, example: Tensor) -> Defense:
     for prepare in (rewritten, folded, copied):
         faster = _attempt(prepare, model)
         if faster is not None and _attempt(_agree, expected, faster, example):
-            return dataclasses.replace(defense, model=faster)
+            again = _attempt(functools.partial(dataclasses.replace, defense, model=faster))
+            return defense if again is None else again
     return defense
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -19,6 +20,12 @@ from robustcode.models import MODELS, Normalize, as_classifier, build_model, inp
 NAMES = [name for name in MODELS if name != "wide_resnet28_10"]
 
 
+def shape_of(network: nn.Module) -> tuple[int, int, int]:
+    inputs = inputs_of(network)
+    assert inputs is not None
+    return inputs.shape
+
+
 def random_classifier(name: str) -> nn.Module:
     """A registered architecture with random weights and lively batch-norm statistics."""
     network = build_model(name)
@@ -31,15 +38,14 @@ def random_classifier(name: str) -> nn.Module:
             for values in (module.running_var, module.weight.data):
                 assert isinstance(values, Tensor)
                 values.copy_(torch.rand(values.shape, generator=generator) + 0.5)
-    channels = inputs_of(network).shape[0]
+    channels = shape_of(network)[0]
     mean, std = [0.3, 0.4, 0.5][:channels], [0.2, 0.25, 0.3][:channels]
     return as_classifier(network, mean, std).eval()
 
 
 def images(model: nn.Module, count: int = 3) -> Tensor:
     network = model[1] if isinstance(model, nn.Sequential) else model
-    shape = inputs_of(network).shape
-    return torch.rand(count, *shape, generator=torch.Generator().manual_seed(1))
+    return torch.rand(count, *shape_of(network), generator=torch.Generator().manual_seed(1))
 
 
 def behaviour(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -53,9 +59,10 @@ def behaviour(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
 
 @pytest.mark.parametrize("prepare", [rewritten, folded, copied], ids=lambda f: f.__name__)
 @pytest.mark.parametrize("name", NAMES)
-def test_every_trick_is_exact_up_to_rounding(name: str, prepare: object) -> None:
+def test_every_trick_is_exact_up_to_rounding(
+    name: str, prepare: Callable[[nn.Module], nn.Module]
+) -> None:
     """In float64, where rounding cannot hide a wrong formula and no ReLU sits on its kink."""
-    assert callable(prepare)
     model = random_classifier(name).double()
     x = images(model).double()
     expected = behaviour(model, x)
@@ -164,12 +171,16 @@ class Hooked(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.conv, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
-        self.conv.register_forward_hook(lambda module, given, found: 2 * found)
+        self.conv.register_forward_hook(self._double)
         self.linear = nn.Linear(4, 2)
 
     def forward(self, x: Tensor) -> Tensor:
         scores: Tensor = self.linear(F.relu(self.norm(self.conv(x))).mean((2, 3)))
         return scores
+
+    @staticmethod
+    def _double(module: nn.Module, given: object, found: Tensor) -> Tensor:
+        return 2 * found
 
 
 class Twice(nn.Module):
