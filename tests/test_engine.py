@@ -155,10 +155,16 @@ def test_a_lost_worker_is_said_and_the_run_resumes(uninterrupted: Path, tmp_path
     while not list(out.glob("records/*.jsonl")) and time.monotonic() < deadline:
         time.sleep(0.005)
     children = subprocess.run(
-        ["ps", "-o", "pid=,args=", "--ppid", str(running.pid)], capture_output=True, text=True
+        # -ww: whole lines; ps cuts them to 80 columns where it finds no terminal
+        ["ps", "-ww", "-o", "pid=,args=", "--ppid", str(running.pid)],
+        capture_output=True,
+        text=True,
     ).stdout
     workers = [int(line.split()[0]) for line in children.splitlines() if "spawn_main" in line]
-    assert workers, children
+    if not workers:
+        running.kill()
+        _, said = running.communicate()
+        pytest.fail(f"no workers among {children!r}; stderr: {said}")
     os.kill(workers[-1], signal.SIGKILL)
     _, said = running.communicate(timeout=120)
     assert running.returncode == EngineError.exit_code, said
