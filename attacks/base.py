@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ClassVar, NamedTuple, Protocol
 
 from torch import Tensor
@@ -40,12 +40,27 @@ class Target(Protocol):
         """The plain model inside the defence, as a target of its own."""
         ...
 
+    @property
+    def width(self) -> int:
+        """Rows that fit into one query: targets and restarts of a few samples may share one."""
+        ...
+
     def logits(self, x: Tensor, streams: Streams) -> Tensor:
         """Scores of shape (batch, classes) from one draw, without a graph."""
         ...
 
     def ascent(self, x: Tensor, y: Tensor, loss: Loss, streams: Streams) -> Ascent:
         """Scores from one draw and the gradient of each sample's loss with respect to it."""
+        ...
+
+    def ascents(
+        self, x: Tensor, y: Tensor, losses: Sequence[Loss], streams: Streams
+    ) -> list[Ascent]:
+        """An ascent for each loss from one forward pass: all on the same draw."""
+        ...
+
+    def scores(self, x: Tensor, streams: Streams) -> Tensor:
+        """``logits`` with a graph back to ``x``, for foreign attacks that differentiate it."""
         ...
 
 

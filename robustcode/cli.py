@@ -75,6 +75,14 @@ def attack(
     attack: Annotated[
         list[str] | None, typer.Option(help="NAME:key=value,.. (see `list attacks`); repeatable.")
     ] = None,
+    cascade: Annotated[
+        bool | None,
+        typer.Option(
+            "--cascade/--each",
+            help="Give an attack what those before it left standing, or every sample; "
+            "a suite is a cascade if neither is given.",
+        ),
+    ] = None,
     draws: Annotated[
         int, typer.Option(help="Decisions of the judge per proposal, for stochastic defences.")
     ] = 100,
@@ -100,6 +108,7 @@ def attack(
         defense=defense,
         suite=suite,
         attacks=attack or (),
+        cascade=cascade,
         draws=draws,
         seed=seed,
         batch_size=batch_size,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from robustcode.components import Component, number
+from robustcode.components import Component, convert, number
 from robustcode.errors import ConfigError
 from robustcode.registry import suggestion
 from robustcode.threat import ThreatModel
@@ -39,6 +39,8 @@ class RunSpec:
         defense: what is around the model.
         suite: a named list of attacks; None for ``attacks`` alone.
         attacks: attacks besides the suite's.
+        cascade: whether each attack is given only what all before it left standing; None for
+            what a suite does and attacks named one by one do not.
         draws: decisions of the judge per proposal, when the defence is stochastic.
         seed: names all randomness of the run.
         batch_size: samples in a shard, which is also the largest batch of a pass.
@@ -58,6 +60,7 @@ class RunSpec:
     defense: Component = field(default_factory=lambda: Component("identity"))
     suite: str | None = None
     attacks: tuple[Component, ...] = ()
+    cascade: bool | None = None
     draws: int = 100
     seed: int = 0
     batch_size: int = 128
@@ -82,6 +85,11 @@ class RunSpec:
             )
         if self.suite is None and not self.attacks:
             raise ConfigError("no attack was asked for; give --suite quick or --attack NAME")
+
+    @property
+    def cascaded(self) -> bool:
+        """Whether the attacks are run as a cascade."""
+        return self.suite is not None if self.cascade is None else self.cascade
 
     def request(self) -> dict[str, Any]:
         """What was asked, as plain values; equal requests are the same run."""
@@ -137,6 +145,8 @@ def describe(
     for key in ("checkpoint", "device"):
         if key in given:
             given[key] = str(given[key])
+    if "cascade" in given:
+        given["cascade"] = convert(given["cascade"], bool, "cascade")
     for key in ("samples", "draws", "seed", "batch_size", "threads", "workers"):
         if key in given:
             given[key] = _counted(given[key], key)
@@ -259,6 +269,10 @@ def _components(value: Any, path: str) -> tuple[Component, ...]:
     return tuple(_component(item, f"{path}[{i}]") for i, item in enumerate(value))
 
 
+def _truth(value: Any, path: str) -> bool:
+    return bool(convert(value, bool, path))
+
+
 def _read(key: str, value: Any, path: str) -> Any:
     reader: Callable[[Any, str], Any] = _READERS.get(key, _text)
     return reader(value, f"{path}: {key}")
@@ -272,6 +286,7 @@ _READERS: dict[str, Callable[[Any, str], Any]] = {
     "indices": _indices,
     "defense": _component,
     "attacks": _components,
+    "cascade": _truth,
     "draws": _whole,
     "seed": _whole,
     "batch_size": _whole,

@@ -156,7 +156,11 @@ def _finish(spec: RunSpec, trial: Trial, diagnosis: dict[str, Any], folder: RunF
     findings.sort(key=lambda finding: order.index(finding["severity"]))
     attacks = [{"name": p.name, "settings": settings_of(p.attack)} for p in trial.attacks]
     summary = summarise(
-        records, attacks, trial.draws if trial.facts.stochastic else None, list(entries.values())
+        records,
+        attacks,
+        trial.draws if trial.facts.stochastic else None,
+        list(entries.values()),
+        trial.cascade,
     )
     summary["findings"] = [
         {key: finding[key] for key in ("code", "severity", "what", "remedy")}
@@ -173,6 +177,7 @@ def _resolved(spec: RunSpec, trial: Trial) -> dict[str, Any]:
     explicit = dataclasses.replace(
         spec,
         suite=None,
+        cascade=trial.cascade,
         attacks=tuple(planned.component for planned in trial.attacks),
         defense=dataclasses.replace(spec.defense, settings=settings_of(trial.subject.defense)),
     )

@@ -60,7 +60,8 @@ def compare_attacks(records: pd.DataFrame, noise_names: set[str]) -> list[Findin
     """``noise-as-strong``: attacks that noise of the same size equals, after the run.
 
     ``records`` has the columns of records.Record; ``noise_names`` are the attacks in it that only
-    draw at random. Each other attack is held against the strongest of them on the same samples.
+    draw at random. Each other attack is held against the strongest of them on the same samples,
+    those that it ran on.
 
     Raised when samples are still right and the attack leaves no fewer right than noise does (for
     a stochastic defence, up to twice the standard error of the judge's draws). As ``info`` if
@@ -73,7 +74,8 @@ def compare_attacks(records: pd.DataFrame, noise_names: set[str]) -> list[Findin
 
     Source: Carlini et al. 2019, arXiv:1902.06705, section 4.
     """
-    tables = {str(name): _right(rows) for name, rows in records.groupby("attack", sort=False)}
+    ran = records[records.carried.isna()]
+    tables = {str(name): _right(rows) for name, rows in ran.groupby("attack", sort=False)}
     noises = [table for name, table in tables.items() if name in noise_names]
     if not noises:
         return []

@@ -35,6 +35,8 @@ class Record:
         forwards: model passes this attack spent on this sample.
         backwards: likewise.
         seed: the run's seed, to which all draws are keyed.
+        carried: the earlier attack that broke the sample and whose proposal stands here, in a
+            cascade; this one was then not run on it. None where it was.
     """
 
     sample: int
@@ -52,6 +54,7 @@ class Record:
     forwards: int
     backwards: int
     seed: int
+    carried: str | None = None
 
 
 def to_lines(records: Iterable[Record]) -> bytes:

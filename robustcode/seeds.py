@@ -48,6 +48,13 @@ class Streams:
             streams = streams._mixed_with(torch.full_like(self.keys, _signed(number)))
         return streams
 
+    def each(self, numbers: Tensor) -> Streams:
+        """Streams of their own for a number of each row, int64 of shape (batch,).
+
+        With equal numbers it is ``child`` of that number.
+        """
+        return self._mixed_with(numbers)
+
     def __getitem__(self, rows: Tensor | slice) -> Streams:
         """The streams of some rows, chosen by a mask, by indices or by a slice."""
         return Streams(self.keys[rows], self.samples[rows])

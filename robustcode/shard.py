@@ -44,6 +44,7 @@ class Trial:
         threat: what they may do.
         draws: decisions of the judge per proposal when the defence is stochastic.
         seed: names all randomness.
+        cascade: whether an attack is spared the samples that an earlier one broke.
     """
 
     subject: Subject
@@ -52,6 +53,7 @@ class Trial:
     threat: ThreatModel
     draws: int
     seed: int
+    cascade: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,12 +70,22 @@ class Judged:
     verdict: Verdict
     choosing: Verdict
 
+    def take(self, rows: Tensor, other: Judged) -> None:
+        """Let the verdicts on some rows be those of another, whose inputs stand there."""
+        self.verdict.votes[rows] = other.verdict.votes[rows]
+        self.choosing.votes[rows] = other.choosing.votes[rows]
+
 
 @dataclass(frozen=True)
 class Proposed:
-    """What one attack found, and what it spent."""
+    """What one attack found, and what it spent.
+
+    ``carried`` are the places in the plan of the earlier attacks whose proposals stand in for
+    this one's, -1 where it ran itself.
+    """
 
     name: str
+    carried: Tensor
     judged: Judged
     forwards: Tensor
     backwards: Tensor
@@ -104,7 +116,9 @@ class _Shard:
         first = int(self.samples[0])
         with global_draws(self.trial.seed, self.trial.subject.device, first):
             clean = self._judge(self.x, "clean")
-            proposed = [self._attack(planned, clean) for planned in self.trial.attacks]
+            proposed: list[Proposed] = []
+            for planned in self.trial.attacks:
+                proposed.append(self._attack(planned, clean, proposed))
         worst = self._worst(clean, proposed)
         files = {
             f"adversarial/{shard_name(number)}.safetensors": save(
@@ -124,13 +138,17 @@ class _Shard:
             },
         }
 
-    def _attack(self, planned: PlannedAttack, clean: Judged) -> Proposed:
+    def _attack(
+        self, planned: PlannedAttack, clean: Judged, earlier: Sequence[Proposed]
+    ) -> Proposed:
         """Proposals for the samples worth attacking; the others stay as they are, at no cost."""
         started = time.perf_counter()
-        rows = torch.arange(len(self.samples), device=self.samples.device)
+        carried = self._broken_by(earlier)
+        worth = carried < 0
         if not self.trial.facts.stochastic:
             # A sample that is wrong by itself is broken already: no perturbation is needed.
-            rows = rows[clean.verdict.share_right(self.y) == 1]
+            worth = worth & (clean.verdict.share_right(self.y) == 1)
+        rows = worth.nonzero().squeeze(1)
         self.progress.attack(planned.name, len(rows))
         ledger = Ledger(self.samples, self.progress.passes)
         target = DefendedTarget(
@@ -138,9 +156,12 @@ class _Shard:
             ledger,
             stochastic=self.trial.facts.stochastic,
             differentiable=self.trial.facts.differentiable,
+            width=self.limit.size,
         )
         streams = Streams.of(self.trial.seed, "search", self.samples).child(planned.name)
         x_adv = self.x.clone()
+        for place, other in enumerate(earlier):
+            x_adv = other.judged.x.where(column(carried == place, x_adv), x_adv)
 
         def propose(part: slice) -> None:
             chosen = rows[part]
@@ -150,23 +171,45 @@ class _Shard:
             x_adv[chosen] = found
 
         self.limit.map(propose, len(rows), undo=lambda part: ledger.reset(self.samples[rows[part]]))
-        judged = self._judge(x_adv, planned.name)
-        return Proposed(
-            planned.name, judged, ledger.forwards, ledger.backwards, time.perf_counter() - started
-        )
+        judged = self._judge(x_adv, planned.name, (carried < 0).nonzero().squeeze(1))
+        for place, other in enumerate(earlier):
+            judged.take(carried == place, other.judged)
+        spent = ledger.forwards, ledger.backwards, time.perf_counter() - started
+        return Proposed(planned.name, carried, judged, *spent)
 
-    def _judge(self, x: Tensor, what: str) -> Judged:
-        streams = Streams.of(self.trial.seed, "judge", self.samples).child(what)
+    def _broken_by(self, earlier: Sequence[Proposed]) -> Tensor:
+        """Place of the first attack that left no chance to a sample, -1 if none did.
+
+        By the draws that choose among attacks: a later one could not be chosen for the sample.
+        """
+        broken_by = torch.full_like(self.samples, -1)
+        if not self.trial.cascade:
+            return broken_by
+        for place, proposed in enumerate(earlier):
+            # A control is there to be compared with: every attack meets all of its samples.
+            if not self.trial.attacks[place].attack.control:
+                broken = proposed.judged.choosing.share_right(self.y) == 0
+                broken_by[broken & (broken_by < 0)] = place
+        return broken_by
+
+    def _judge(self, x: Tensor, what: str, rows: Tensor | None = None) -> Judged:
+        """Verdicts on some rows, or all; what stands in the others is to be filled in."""
+        rows = torch.arange(len(x), device=x.device) if rows is None else rows
+        streams = Streams.of(self.trial.seed, "judge", self.samples).child(what)[rows]
+        classes, asked = self.trial.facts.classes, x[rows]
 
         def verdict(purpose: str) -> Verdict:
             def votes(part: slice) -> Tensor:
-                own, classes = streams[part].child(purpose), self.trial.facts.classes
+                own = streams[part].child(purpose)
                 with answerable("the model or its defence"):
-                    return judge(self.defense, x[part], own, self.draws, classes).votes
+                    return judge(self.defense, asked[part], own, self.draws, classes).votes
 
-            parts = self.limit.map(votes, len(x))
-            self.judged_forwards += len(x) * self.draws * self.defense.votes * self.defense.passes
-            return Verdict(torch.cat(parts), self.draws)
+            parts = self.limit.map(votes, len(rows))
+            passes = self.draws * self.defense.votes * self.defense.passes
+            self.judged_forwards += len(rows) * passes
+            given = torch.zeros(len(x), classes, dtype=torch.int64, device=x.device)
+            given[rows] = torch.cat([given[:0], *parts])
+            return Verdict(given, self.draws)
 
         estimate = verdict("estimate")
         return Judged(x, estimate, verdict("choose") if self.trial.facts.stochastic else estimate)
@@ -213,12 +256,15 @@ class _Shard:
                     self.trial.threat.distance(p.judged.x, self.x).tolist(),
                     p.forwards.tolist(),
                     p.backwards.tolist(),
+                    p.carried.tolist(),
                 )
             )
         records = []
         for row, sample in enumerate(samples):
             for i, (p, table) in enumerate(zip(proposed, tables, strict=True)):
-                prediction, right, choosing, distance, forwards, backwards = (t[row] for t in table)
+                prediction, right, choosing, distance, forwards, backwards, carried = (
+                    t[row] for t in table
+                )
                 records.append(
                     Record(
                         sample=sample,
@@ -236,6 +282,7 @@ class _Shard:
                         forwards=forwards,
                         backwards=backwards,
                         seed=self.trial.seed,
+                        carried=proposed[carried].name if carried >= 0 else None,
                     )
                 )
         return records

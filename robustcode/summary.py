@@ -19,10 +19,12 @@ def summarise(
     attacks: Sequence[Mapping[str, Any]],
     draws: int | None,
     shards: Sequence[Mapping[str, Any]],
+    cascade: bool = False,
 ) -> dict[str, Any]:
     """The contract's keys from records, attacks (name, settings) and the manifest's shards.
 
-    ``draws`` is None for a deterministic defence. Worst case per sample is over the attacks and
+    ``draws`` is None for a deterministic defence. In a ``cascade`` an attack's accuracy is what is
+    left after it and those before it. Worst case per sample is over the attacks and
     the sample itself: doing nothing is also something an adversary may do.
     """
     by_sample = records.groupby("sample", sort=True)
@@ -51,6 +53,7 @@ def summarise(
         "clean": _accuracy(first.clean_correct, draws),
         "robust": _accuracy(worst.correct, draws),
         "attacks": rows,
+        "cascade": cascade,
         "stochastic": None if draws is None else _stochastic(worst, first, draws),
         "certified": None,
         "findings": [],

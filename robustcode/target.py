@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -15,6 +15,9 @@ from robustcode.errors import ContractError, RobustcodeError
 from robustcode.importing import reason
 from robustcode.memory import is_out_of_memory
 from robustcode.seeds import Streams
+
+# Rows of a query where nobody knows better.
+WIDTH = 128
 
 
 class Ledger:
@@ -35,7 +38,8 @@ class Ledger:
     def charge(self, samples: Tensor, forwards: int, backwards: int = 0) -> None:
         """Add passes for every occurrence of a sample in ``samples``."""
         rows = torch.searchsorted(self.samples, samples)
-        self.forwards.index_add_(0, rows, torch.full_like(rows, forwards))
+        if forwards:
+            self.forwards.index_add_(0, rows, torch.full_like(rows, forwards))
         if backwards:
             self.backwards.index_add_(0, rows, torch.full_like(rows, backwards))
         if self._listener is not None:
@@ -55,12 +59,20 @@ class DefendedTarget:
 
     Attributes:
         stochastic: whether two draws can differ, as tested and not only as declared.
+        width: rows that fit into one query.
     """
 
     def __init__(
-        self, defense: Defense, ledger: Ledger, *, stochastic: bool, differentiable: bool
+        self,
+        defense: Defense,
+        ledger: Ledger,
+        *,
+        stochastic: bool,
+        differentiable: bool,
+        width: int = WIDTH,
     ) -> None:
         self.stochastic = stochastic
+        self.width = width
         self._defense = defense
         self._ledger = ledger
         # BPDA: what has no useful gradient is followed by its surrogate.
@@ -70,7 +82,9 @@ class DefendedTarget:
     def undefended(self) -> DefendedTarget:
         """The plain model inside the defence."""
         plain = Identity(model=self._defense.model)
-        return DefendedTarget(plain, self._ledger, stochastic=False, differentiable=True)
+        return DefendedTarget(
+            plain, self._ledger, stochastic=False, differentiable=True, width=self.width
+        )
 
     @torch.no_grad()
     def logits(self, x: Tensor, streams: Streams) -> Tensor:
@@ -80,19 +94,41 @@ class DefendedTarget:
 
     def ascent(self, x: Tensor, y: Tensor, loss: Loss, streams: Streams) -> Ascent:
         """See Target.ascent. A target that has no gradient at all gives zeros, and a finding."""
-        self._ledger.charge(streams.samples, self._defense.passes, self._defense.passes)
+        return self.ascents(x, y, (loss,), streams)[0]
+
+    def ascents(
+        self, x: Tensor, y: Tensor, losses: Sequence[Loss], streams: Streams
+    ) -> list[Ascent]:
+        """See Target.ascents."""
+        passes = self._defense.passes
+        self._ledger.charge(streams.samples, passes, passes * len(losses))
         x = x.detach().requires_grad_()
         with torch.enable_grad():
             scores = self._scores(x, streams)
             if not scores.requires_grad:
-                return Ascent(scores.detach(), torch.zeros_like(x))
+                return [Ascent(scores.detach(), torch.zeros_like(x)) for _ in losses]
             # A sum, not a mean: each sample's gradient must not depend on the batch it is in.
-            total = loss(scores, y).sum()
-        (gradient,) = torch.autograd.grad(total, x, allow_unused=True)
-        if gradient is None:
-            gradient = torch.zeros_like(x)
-        # NaN would stay for ever in the iterate; a zero leaves it where it is. See findings.
-        return Ascent(scores.detach(), torch.nan_to_num_(gradient, nan=0.0))
+            totals = [loss(scores, y).sum() for loss in losses]
+        found = []
+        for number, total in enumerate(totals, 1):
+            (gradient,) = torch.autograd.grad(
+                total, x, allow_unused=True, retain_graph=number < len(totals)
+            )
+            if gradient is None:
+                gradient = torch.zeros_like(x)
+            # NaN would stay for ever in the iterate; a zero leaves it where it is. See findings.
+            found.append(Ascent(scores.detach(), torch.nan_to_num_(gradient, nan=0.0)))
+        return found
+
+    def scores(self, x: Tensor, streams: Streams) -> Tensor:
+        """See Target.scores. A backward pass is charged when it is made."""
+        passes = self._defense.passes
+        self._ledger.charge(streams.samples, passes)
+        with torch.enable_grad():
+            scores = self._scores(x, streams)
+        if scores.requires_grad:
+            scores.register_hook(lambda _: self._ledger.charge(streams.samples, 0, passes))
+        return scores
 
 
 @contextmanager

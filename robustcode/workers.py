@@ -34,7 +34,7 @@ Entries = Iterator[tuple[int, dict[str, Any]]]
 def make_trial(spec: RunSpec, subject: Subject, facts: Facts) -> Trial:
     """The same trial in every process: it follows from the spec and the tested facts."""
     attacks = resolve(spec, facts)
-    return Trial(subject, facts, attacks, spec.threat, spec.draws, spec.seed)
+    return Trial(subject, facts, attacks, spec.threat, spec.draws, spec.seed, spec.cascaded)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -45,6 +46,11 @@ class Watched:
         """See Target.undefended."""
         return Watched(self.target.undefended, self.queries)
 
+    @property
+    def width(self) -> int:
+        """See Target.width."""
+        return self.target.width
+
     def logits(self, x: Tensor, streams: Streams) -> Tensor:
         """See Target.logits."""
         logits = self.target.logits(x, streams)
@@ -55,11 +61,23 @@ class Watched:
 
     def ascent(self, x: Tensor, y: Tensor, loss: Loss, streams: Streams) -> Ascent:
         """See Target.ascent."""
-        found = self.target.ascent(x, y, loss, streams)
-        self.queries.append(
-            Query(x.detach().clone(), y.clone(), found.logits.clone(), streams, self.stochastic)
-        )
+        return self.ascents(x, y, (loss,), streams)[0]
+
+    def ascents(
+        self, x: Tensor, y: Tensor, losses: Sequence[Loss], streams: Streams
+    ) -> list[Ascent]:
+        """See Target.ascents."""
+        found = self.target.ascents(x, y, losses, streams)
+        logits = found[0].logits.clone()
+        self.queries.append(Query(x.detach().clone(), y.clone(), logits, streams, self.stochastic))
         return found
+
+    def scores(self, x: Tensor, streams: Streams) -> Tensor:
+        """See Target.scores."""
+        scores = self.target.scores(x, streams)
+        logits = scores.detach().clone()
+        self.queries.append(Query(x.detach().clone(), None, logits, streams, self.stochastic))
+        return scores
 
 
 class Attempt(NamedTuple):
