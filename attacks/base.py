@@ -74,12 +74,15 @@ class Attack(ABC):
         norms: the norms it can attack in.
         needs_gradient: it asks for ascents.
         control: it is there to be beaten, and need not find what can be found.
+        minimal: it looks for the nearest wrong input, whatever eps is; eps only decides which of
+            what it finds it may propose.
         one_step: it takes a single step, which is exact on linear models of two classes only.
     """
 
     norms: ClassVar[frozenset[Norm]] = frozenset(Norm)
     needs_gradient: ClassVar[bool] = True
     control: ClassVar[bool] = False
+    minimal: ClassVar[bool] = False
     one_step: ClassVar[bool] = False
 
     @abstractmethod
