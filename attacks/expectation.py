@@ -19,7 +19,8 @@ from robustcode.seeds import Streams
 class Slope(NamedTuple):
     """Where samples stand and which way is up, averaged over draws."""
 
-    margin: Tensor  # (batch,), mean over the draws
+    loss: Tensor  # (batch,), mean over the draws
+    margin: Tensor  # likewise
     scale: Tensor  # (batch,), largest |logit| seen: what rounding in the margin scales with
     gradient: Tensor  # shape of x
 
@@ -35,13 +36,23 @@ def slope(
         draws = 1
     first = target.ascent(x, y, loss, streams.child("draw", 0))
     lead, scale = margin(first.logits, y), first.logits.abs().amax(1)
-    gradient = first.gradient
+    raised, gradient = loss(first.logits, y), first.gradient
     for draw in range(1, draws):
         more = target.ascent(x, y, loss, streams.child("draw", draw))
         lead = lead + margin(more.logits, y)
         scale = scale.maximum(more.logits.abs().amax(1))
+        raised = raised + loss(more.logits, y)
         gradient = gradient + more.gradient
-    return Slope(lead / draws, scale, gradient / draws)
+    return Slope(raised / draws, lead / draws, scale, gradient / draws)
+
+
+def mean_logits(target: Target, x: Tensor, streams: Streams, draws: int = 1) -> Tensor:
+    """Scores averaged over draws, shape (batch, classes): for ranking classes, not for losses."""
+    draws = draws if target.stochastic else 1
+    total = target.logits(x, streams.child("draw", 0))
+    for draw in range(1, draws):
+        total = total + target.logits(x, streams.child("draw", draw))
+    return total / draws
 
 
 def standing(target: Target, x: Tensor, y: Tensor, streams: Streams, draws: int = 1) -> Tensor:

@@ -6,13 +6,17 @@ A sum or mean would let one sample's loss scale another's step; each function re
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from robustcode.attacks.base import Loss
-from robustcode.errors import ConfigError
+
+# The authors' guard against logits that are all equal: AutoAttack, autopgd_base.py.
+TIED = 1e-12
 
 
 class LossName(StrEnum):
@@ -21,6 +25,14 @@ class LossName(StrEnum):
     CE = "ce"
     MARGIN = "margin"
     DLR = "dlr"
+    PM = "pm"
+
+
+class TargetedLossName(StrEnum):
+    """A loss towards a class, by the name it has on the command line."""
+
+    DLR = "dlr"
+    MARGIN = "margin"
 
 
 def margin(logits: Tensor, y: Tensor) -> Tensor:
@@ -40,25 +52,65 @@ def negative_margin(logits: Tensor, y: Tensor) -> Tensor:
     return -margin(logits, y)
 
 
+def probability_margin(logits: Tensor, y: Tensor) -> Tensor:
+    """How far the best other class leads the right one in probability, in [-1, 1].
+
+    Source: the probability margin attack of Xie et al. 2024, arXiv:2411.15210.
+    """
+    return -margin(logits.softmax(1), y)
+
+
 def dlr(logits: Tensor, y: Tensor) -> Tensor:
     """Difference of logits ratio: the negative margin over the spread of the top three logits.
 
-    Invariant to shift and scale of the logits, so it cannot be masked by scaling them.
+    Invariant to shift and scale of the logits, so it cannot be masked by scaling them. Two
+    classes have no spread but the margin itself: there it is the plain negative margin.
 
     Source: Croce and Hein 2020, arXiv:2003.01690, equation 6.
     """
+    lead = negative_margin(logits, y)
     if logits.shape[1] < 3:
-        raise ConfigError(
-            f"the dlr loss needs 3 classes or more and this classifier has {logits.shape[1]}; "
-            "use loss=margin"
-        )
+        return lead
     top = logits.topk(3, dim=1).values
-    # 1e-12 is the authors' guard for three equal logits.
-    return -margin(logits, y) / (top[:, 0] - top[:, 2] + 1e-12)
+    return lead / (top[:, 0] - top[:, 2] + TIED)
+
+
+def targeted_margin(goal: Tensor) -> Loss:
+    """The lead of the class ``goal`` (batch,) over the right one, in the logits' own units."""
+
+    def loss(logits: Tensor, y: Tensor) -> Tensor:
+        pair = logits.gather(1, torch.stack([goal, y], dim=1))
+        return pair[:, 0] - pair[:, 1]
+
+    return loss
+
+
+def targeted_dlr(goal: Tensor) -> Loss:
+    """The lead of the class ``goal`` (batch,) over the spread of the top four logits.
+
+    Source: Croce and Hein 2020, arXiv:2003.01690, equation 7. Three classes have their whole
+    spread below it instead, and two nothing: the paper leaves them undefined.
+    """
+
+    def loss(logits: Tensor, y: Tensor) -> Tensor:
+        lead = targeted_margin(goal)(logits, y)
+        if logits.shape[1] < 3:
+            return lead
+        top = logits.topk(min(4, logits.shape[1]), dim=1).values
+        return lead / (top[:, 0] - top[:, 2:].mean(1) + TIED)
+
+    return loss
 
 
 LOSSES: dict[LossName, Loss] = {
     LossName.CE: cross_entropy,
     LossName.MARGIN: negative_margin,
     LossName.DLR: dlr,
+    LossName.PM: probability_margin,
 }
+
+TARGETED: dict[TargetedLossName, Callable[[Tensor], Loss]] = {
+    TargetedLossName.DLR: targeted_dlr,
+    TargetedLossName.MARGIN: targeted_margin,
+}
+"""The same towards given classes, int64 (batch,)."""

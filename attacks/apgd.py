@@ -1,0 +1,365 @@
+"""Auto-PGD: ascent whose steps need no tuning, for any number of goals of a sample at a time."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from robustcode.attacks.base import Attack, Loss, Target
+from robustcode.attacks.climb import LEAVE_SHARE, ROUNDING, Order
+from robustcode.attacks.expectation import Slope, more_broken, slope, standing
+from robustcode.attacks.losses import margin
+from robustcode.attacks.steps import Pace, pace_for
+from robustcode.errors import ConfigError
+from robustcode.seeds import Streams
+from robustcode.threat import Norm, ThreatModel
+
+# Croce and Hein 2021, arXiv:2103.01208, section 3.4: in l1 the search begins in larger balls, as
+# multiples of eps, for these shares of the steps.
+LARGER, SHARES = (3.0, 2.0, 1.0), (0.3, 0.3, 0.4)
+
+Raise = Callable[[Tensor], Loss]
+"""The loss of some rows, given their goals, int64 of shape (rows,)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class APGD(Attack):
+    """What all Auto-PGD attacks share: momentum, and a step that each sample's own loss controls.
+
+    A sample that is broken leaves the batch, with all the goals it is attacked towards. Goals are
+    pursued side by side: they are rows of one batch, and the first to break the sample wins,
+    so that what a sample gets does not depend on the company it is in. Against a stochastic
+    target nothing leaves; every goal's best points are compared on ``held_out`` draws.
+
+    Source: Croce and Hein 2020, arXiv:2003.01690, algorithm 1; in l1 Croce and Hein 2021,
+    arXiv:2103.01208.
+
+    Attributes:
+        steps: number of ascent steps.
+        restarts: independent starts; only samples still standing are started again.
+        draws: draws of the defence averaged per step.
+        rho: share of the steps between two checkpoints that must raise the loss.
+        from_larger: in l1, spend the first 60 % of the steps in balls of 3 eps and 2 eps.
+        until_broken: leave a sample once it is broken; if false, its margin is lowered to the end.
+        held_out: draws on which candidates are compared; used for stochastic targets only.
+    """
+
+    steps: int = 100
+    restarts: int = 1
+    draws: int = 1
+    rho: float = 0.75
+    from_larger: bool = True
+    until_broken: bool = True
+    held_out: int = 16
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "restarts", "draws", "held_out"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} = {getattr(self, name)}: at least 1 is needed")
+        if not 0 < self.rho < 1:
+            raise ConfigError(f"rho = {self.rho:g}: a share between 0 and 1 is needed")
+
+    @abstractmethod
+    def _goals(
+        self, target: Target, x: Tensor, y: Tensor, threat: ThreatModel, streams: Streams
+    ) -> Tensor:
+        """The classes each sample is attacked towards, (batch, goals); one unused one if none."""
+
+    @abstractmethod
+    def _loss(self, goal: Tensor) -> Loss:
+        """What is raised for rows with these goals (rows,)."""
+
+    def perturb(
+        self, target: Target, x: Tensor, y: Tensor, threat: ThreatModel, streams: Streams
+    ) -> Tensor:
+        """See Attack.perturb."""
+        if len(x) == 0 or threat.eps == 0:
+            return x.clone()
+        found = Found.of(x)
+        goals = self._goals(target, x, y, threat, streams.child("goals"))
+        together = max(1, target.width // goals.shape[1])
+        for restart in range(self.restarts):
+            standing_ = found.standing(self.until_broken).nonzero().squeeze(1)
+            for places in standing_.split(together):
+                rows = places.repeat_interleave(goals.shape[1])
+                number = torch.arange(len(rows), device=x.device) % goals.shape[1]
+                self._search(
+                    target,
+                    Crowd(rows, y[rows], goals[places].flatten(), streams[rows].child("held out")),
+                    x,
+                    threat,
+                    streams[rows].child("restart", restart).each(number),
+                    found,
+                )
+        return found.x_adv
+
+    def _search(
+        self,
+        target: Target,
+        crowd: Crowd,
+        x: Tensor,
+        threat: ThreatModel,
+        streams: Streams,
+        found: Found,
+    ) -> None:
+        """One ascent of every row of ``crowd``, in l1 through larger balls."""
+        own = x[crowd.places]
+        staged = threat.norm is Norm.L1 and self.from_larger
+        stages = list(zip(LARGER, SHARES, strict=True)) if staged else [(1.0, 1.0)]
+        left, at = self.steps, None
+        for number, (scale, share) in enumerate(stages):
+            last = number == len(stages) - 1
+            count = left if last else min(left, round(share * self.steps))
+            left -= count
+            ball = threat.with_eps(min(scale * threat.eps, threat.whole_box(x[0].numel())))
+            start = _start(own, ball, streams) if at is None else ball.project(at, own)
+            ascent = _Ascent(self, target, ball, crowd, own, start, streams.child("stage", number))
+            at = ascent.run(count, found, self._loss, within=last)
+
+
+@dataclass
+class Crowd:
+    """Which sample each row belongs to, and what is known of it.
+
+    Attributes:
+        places: int64 (rows,), of the sample in its batch.
+        y: its right class.
+        goals: the class it is attacked towards.
+        judged: the draws on which all of a sample's candidates are compared.
+    """
+
+    places: Tensor
+    y: Tensor
+    goals: Tensor
+    judged: Streams
+
+
+@dataclass
+class Found:
+    """The worst that has been found for each sample.
+
+    Attributes:
+        x_adv: the proposals.
+        table: share of right draws and margin of each, (batch, 2), as expectation.standing has
+            it; for a deterministic target the share is 0 once it is broken beyond rounding.
+    """
+
+    x_adv: Tensor
+    table: Tensor
+
+    @classmethod
+    def of(cls, x: Tensor) -> Found:
+        """Nothing yet."""
+        return cls(x.clone(), x.new_full((len(x), 2), torch.inf))
+
+    def standing(self, until_broken: bool) -> Tensor:
+        """Samples that are worth another search, bool (batch,)."""
+        open_ = torch.ones(len(self.x_adv), dtype=torch.bool, device=self.x_adv.device)
+        return self.table[:, 0] > 0 if until_broken else open_
+
+    def offer(self, places: Tensor, x_adv: Tensor, table: Tensor) -> None:
+        """Compare with candidates, several of which may be of one sample; the first wins a tie."""
+        if len(places) == 0:
+            return
+        order = torch.arange(len(places), device=places.device)
+        # By margin, then share, then place, each sort keeping the order of those before it.
+        for key in (table[:, 1], table[:, 0], places):
+            order = order[key[order].sort(stable=True).indices]
+        mine = places[order]
+        first = torch.ones_like(mine, dtype=torch.bool)
+        first[1:] = mine[1:] != mine[:-1]
+        rows, mine = order[first], mine[first]
+        better = more_broken(table[rows], self.table[mine])
+        self.x_adv[mine[better]] = x_adv[rows[better]]
+        self.table[mine[better]] = table[rows[better]]
+
+
+@dataclass
+class _Rows:
+    """All that is kept of each row on its way; every tensor has a row for each.
+
+    Attributes:
+        places, y, goals, judged: see Crowd.
+        streams: its randomness.
+        region: what ThreatModel.onto has to know of where it may go.
+        x_adv: where it is.
+        before: where it was before the last step.
+        gradient: of the loss, at ``x_adv``.
+        top, top_gradient, top_loss: where its loss was highest.
+        lowest, margin: where its margin was lowest, and how low.
+        broken: by more than rounding.
+        pace: the control of its steps.
+    """
+
+    places: Tensor
+    y: Tensor
+    goals: Tensor
+    judged: Streams
+    streams: Streams
+    region: tuple[Tensor, ...]
+    x_adv: Tensor
+    before: Tensor
+    gradient: Tensor
+    top: Tensor
+    top_gradient: Tensor
+    top_loss: Tensor
+    lowest: Tensor
+    margin: Tensor
+    broken: Tensor
+    pace: Pace
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with some rows, bool (rows,)."""
+        for f in fields(self):
+            value: Any = getattr(self, f.name)
+            kept = tuple(part[rows] for part in value) if f.name == "region" else value[rows]
+            setattr(self, f.name, kept)
+
+
+class _Ascent:
+    """One ascent of some rows in one ball."""
+
+    def __init__(
+        self,
+        attack: APGD,
+        target: Target,
+        threat: ThreatModel,
+        crowd: Crowd,
+        x: Tensor,
+        start: Tensor,
+        streams: Streams,
+    ) -> None:
+        self.attack, self.target, self.threat = attack, target, threat
+        self.crowd, self.x, self.start, self.streams = crowd, x, start, streams
+        self.leaves = attack.until_broken and not target.stochastic
+        # Samples that are broken, and whose rows have no more to find.
+        self.over = torch.zeros(int(crowd.places.max()) + 1, dtype=torch.bool, device=x.device)
+
+    def run(self, steps: int, found: Found, loss_of: Raise, within: bool) -> Tensor:
+        """Climb; where the loss of each row that is left was highest, in the shape of inputs.
+
+        Only with ``within`` is the ball the one that is allowed: then what is found is offered to
+        ``found``, and rows leave.
+        """
+        crowd = self.crowd
+        here = self._slope(loss_of(crowd.goals), self.start, crowd.y, self.streams, 0)
+        self.order = order = Order.of(here.gradient)
+        x_adv, x = order.rows(self.start).contiguous(), order.rows(self.x).contiguous()
+        gradient = order.rows(here.gradient)
+        lost = here.margin.isnan()
+        rows = _Rows(
+            places=crowd.places,
+            y=crowd.y,
+            goals=crowd.goals,
+            judged=crowd.judged,
+            streams=self.streams,
+            region=self.threat.region(x),
+            x_adv=x_adv,
+            before=x_adv,
+            gradient=gradient,
+            top=x_adv.clone(),
+            top_gradient=gradient.clone(),
+            top_loss=here.loss,
+            lowest=x_adv.clone(),
+            margin=here.margin.masked_fill(lost, -torch.inf),
+            broken=lost | (here.margin < -ROUNDING * here.scale),
+            pace=pace_for(self.threat, x, here.loss, steps, self.attack.rho),
+        )
+        self.leaves = self.leaves and within
+        self._finish_broken(rows)
+        for number in range(1, steps + 1):
+            if self.leaves and not self._leave(rows, found):
+                break
+            self._step(rows, loss_of, number, last=number == steps)
+        if within:
+            self._offer(rows, found)
+        return order.images(rows.top)
+
+    def _step(self, rows: _Rows, loss_of: Raise, number: int, last: bool) -> None:
+        moved = rows.pace.moved(rows.x_adv, rows.before, rows.gradient, rows.region)
+        rows.before, rows.x_adv = rows.x_adv, moved
+        images, loss = self.order.images(moved), loss_of(rows.goals)
+        if last:
+            here = self._level(loss, images, rows.y, rows.streams, number)
+        else:
+            here = self._slope(loss, images, rows.y, rows.streams, number)
+            rows.gradient = self.order.rows(here.gradient)
+        self._see(rows, here, last)
+        if last:
+            return
+        back = rows.pace.checked(number, rows.top, rows.top_loss)
+        if back is not None:
+            where = back.nonzero().squeeze(1)
+            rows.x_adv = rows.x_adv.index_copy(0, where, rows.top[where])
+            rows.gradient = rows.gradient.index_copy(0, where, rows.top_gradient[where])
+
+    def _see(self, rows: _Rows, here: Slope, last: bool) -> None:
+        """Take note of what one point of every row is worth."""
+        lost = here.margin.isnan()
+        lead = here.margin.masked_fill(lost, -torch.inf)
+        # How long a broken sample is kept depends on its batch; what it proposes must not.
+        better = (lead < rows.margin) & ~self.over[rows.places]
+        lower = better.nonzero().squeeze(1)
+        rows.lowest.index_copy_(0, lower, rows.x_adv.index_select(0, lower))
+        rows.margin = torch.where(better, lead, rows.margin)
+        rows.broken = rows.broken | (better & (lost | (here.margin < -ROUNDING * here.scale)))
+        self._finish_broken(rows)
+        higher = (here.loss > rows.top_loss).nonzero().squeeze(1)
+        rows.top.index_copy_(0, higher, rows.x_adv.index_select(0, higher))
+        if not last:
+            rows.top_gradient.index_copy_(0, higher, rows.gradient.index_select(0, higher))
+        rows.top_loss = torch.where(here.loss > rows.top_loss, here.loss, rows.top_loss)
+        rows.pace.saw(here.loss)
+
+    def _finish_broken(self, rows: _Rows) -> None:
+        if self.leaves:
+            self.over[rows.places[rows.broken]] = True
+
+    def _leave(self, rows: _Rows, found: Found) -> bool:
+        """Let the rows of broken samples go, if they are enough; whether any is left."""
+        going = ~self.over[rows.places]
+        left = len(going) - int(going.sum())
+        if left and left >= LEAVE_SHARE * len(going):
+            self._offer(rows, found, ~going)
+            rows.keep(going)
+        return len(rows.places) > 0
+
+    def _offer(self, rows: _Rows, found: Found, which: Tensor | None = None) -> None:
+        """What some rows, or all, have found."""
+        which = torch.ones_like(rows.broken) if which is None else which
+        images = self.order.images(rows.lowest[which])
+        if self.target.stochastic:
+            for candidate in (images, self.order.images(rows.top[which])):
+                judged, draws = rows.judged[which], self.attack.held_out
+                table = standing(self.target, candidate, rows.y[which], judged, draws)
+                found.offer(rows.places[which], candidate, table)
+            return
+        share = (~rows.broken[which]).to(images.dtype)
+        table = torch.stack([share, rows.margin[which].to(images.dtype)], dim=1)
+        found.offer(rows.places[which], images, table)
+
+    def _slope(self, loss: Loss, x_adv: Tensor, y: Tensor, streams: Streams, number: int) -> Slope:
+        return slope(self.target, x_adv, y, loss, streams.child("step", number), self.attack.draws)
+
+    def _level(self, loss: Loss, x_adv: Tensor, y: Tensor, streams: Streams, number: int) -> Slope:
+        """The same without the gradient, for the last step."""
+        draws = self.attack.draws if self.target.stochastic else 1
+        at = streams.child("step", number)
+        logits = [self.target.logits(x_adv, at.child("draw", draw)) for draw in range(draws)]
+        raised = torch.stack([loss(scores, y) for scores in logits]).mean(0)
+        lead = torch.stack([margin(scores, y) for scores in logits]).mean(0)
+        scale = torch.stack([scores.abs().amax(1) for scores in logits]).amax(0)
+        return Slope(raised, lead, scale, x_adv)
+
+
+def _start(x: Tensor, threat: ThreatModel, streams: Streams) -> Tensor:
+    """Random allowed inputs; in l1 sparse ones, since a point of the ball's inside is dense."""
+    start = streams.child("start")
+    if threat.norm is not Norm.L1:
+        return threat.random(x, start)
+    return threat.project(x + start.normal(*x.shape[1:], dtype=x.dtype), x)
