@@ -85,6 +85,8 @@ class APGD(Attack):
         together = max(1, target.width // goals.shape[1])
         for restart in range(self.restarts):
             standing_ = found.standing(self.until_broken).nonzero().squeeze(1)
+            if len(standing_) == 0:
+                break
             for places in standing_.split(together):
                 rows = places.repeat_interleave(goals.shape[1])
                 number = torch.arange(len(rows), device=x.device) % goals.shape[1]

@@ -13,6 +13,7 @@ from robustcode.attacks.losses import cross_entropy, negative_margin
 from robustcode.defenses.base import Defense
 from robustcode.errors import ContractError
 from robustcode.findings import Facts, Finding, Severity
+from robustcode.gradients import gradient_noise, noisy_gradient
 from robustcode.seeds import Streams
 
 Scores = Callable[[Tensor, Streams], Tensor]
@@ -28,6 +29,9 @@ PAIRS = 64
 ROUNDING = 1e-5
 # Another batch size chooses other kernels, whose rounding a deep network can amplify.
 COUPLING = 1e-3
+# Pilot samples on which the noise of gradients is measured, and what stands for infinity in JSON.
+NOISE_SAMPLES = 16
+LARGEST_NOISE = 1e9
 # Above this share of pilot samples a fault moves the accuracy by more than a remark is worth.
 SERIOUS = 0.1
 
@@ -40,7 +44,8 @@ def test_facts(
     ``x`` are pilot inputs, (batch, channels, height, width); ``samples`` their indices in the
     split, (batch,); ``training`` names the modules that came in training mode. The model must
     be in eval mode by now. Costs a sample about 8 forward and 2 backward passes, twice that if the
-    defence is stochastic or its declared gradient is not there.
+    defence is stochastic or its declared gradient is not there, and 16 of each more for the noise
+    of a stochastic one's gradients on half of the pilot.
     """
     streams = Streams.of(seed, "facts", samples)
     draws = max(DRAWS, math.ceil(PAIRS / len(x)))
@@ -68,11 +73,18 @@ def test_facts(
     differentiable, faults = _test_gradients(
         defense, x[finite], samples[finite], streams[finite], 2 if stochastic else 1
     )
+    noise = 0.0
+    if stochastic:
+        rows = finite.nonzero().squeeze(1)[:NOISE_SAMPLES]
+        followed = defense.logits if differentiable else defense.surrogate
+        noise = gradient_noise(followed, x[rows], streams[rows].child("noise"))
+        faults.append(noisy_gradient(noise, samples[rows]))
     facts = Facts(
         stochastic=stochastic,
         differentiable=differentiable,
         batch_coupled=defense.batch_coupled,
         classes=first.shape[1],
+        noise=min(noise, LARGEST_NOISE),
     )
     return facts, [finding for finding in [*findings, *faults] if finding is not None]
 

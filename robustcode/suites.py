@@ -1,64 +1,138 @@
-"""Named lists of attacks, chosen by what the defence was tested to be."""
+"""Named lists of attacks, chosen by the norm and by what the defence was tested to be."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from robustcode.components import Component
+from robustcode.components import Component, Scalar
 from robustcode.errors import UnknownNameError
 from robustcode.findings import Facts
+from robustcode.gradients import draws_for
 from robustcode.registry import suggestion
+from robustcode.threat import Norm
+
+Settings = Mapping[str, Scalar]
+Suite = Callable[[Facts, Norm], list[Component]]
+
+# Wrong classes in AutoAttack, version standard: Croce and Hein 2020, arXiv:2003.01690, section 5;
+# in l1 the paper of 2021, arXiv:2103.01208, takes fewer and starts cross-entropy five times.
+TARGETS, TARGETS_L1, RESTARTS_L1 = 9, 5, 5
+# Draws that its version rand averages, and restarts of its version plus.
+RAND_DRAWS, PLUS_RESTARTS = 20, 5
 
 
-def quick(facts: Facts) -> list[Component]:
-    """Seconds: the control, one step, and twenty steps."""
-    draws = _draws(facts, 4)
+def quick(facts: Facts, norm: Norm) -> list[Component]:
+    """Seconds: the control, one step, and short searches on several losses."""
+    if facts.stochastic:
+        draws = {"draws": min(4, draws_for(facts.noise))}
+        return [
+            Component("noise"),
+            Component("fgsm", draws),
+            Component("transfer", {"steps": 20}),
+            Component("pgd", {"steps": 20, "loss": "margin", **draws}),
+        ]
     return [
         Component("noise"),
-        Component("fgsm", draws),
-        Component("pgd", {"steps": 20, **draws}),
+        Component("fgsm"),
+        Component("apgd-ce", {"steps": 20}),
+        Component("apgd-t", {"steps": 40, "targets": 3, "order": "malt"}),
     ]
 
 
-def standard(facts: Facts) -> list[Component]:
-    """Minutes: three losses of a hundred steps, each started three times.
+def standard(facts: Facts, norm: Norm) -> list[Component]:
+    """AutoAttack as published, with the control: version standard, or rand for a random defence."""
+    return [Component("noise"), *(rand if facts.stochastic else autoattack)(facts, norm)]
 
-    Not yet the published AutoAttack: numbers of this suite do not compare with its.
-    """
-    draws = _draws(facts, 4)
-    losses = ("ce", "margin", "dlr") if facts.classes > 2 else ("ce", "margin")
-    # A fixed step of eps / 20 over 100 steps covers the ball five times over.
-    long = {"steps": 100, "step": 0.05, "restarts": 3, **draws}
+
+def autoattack(facts: Facts, norm: Norm) -> list[Component]:
+    """AutoAttack, version standard: APGD-CE, targeted APGD, targeted FAB, Square."""
+    sparse = norm is Norm.L1
     return [
-        Component("noise"),
-        Component("fgsm", draws),
-        *(Component("pgd", {**long, "loss": loss}) for loss in losses),
+        Component("apgd-ce", {"restarts": RESTARTS_L1} if sparse else {}),
+        Component("apgd-t", {"targets": TARGETS_L1 if sparse else TARGETS}),
+        Component("fab-t", {"targets": TARGETS}),
+        Component("square"),
     ]
 
 
-def adaptive(facts: Facts) -> list[Component]:
-    """Chosen by the tested facts: expectation over draws if random, and always transfer.
+def plus(facts: Facts, norm: Norm) -> list[Component]:
+    """AutoAttack, version plus: six attacks, three of them started five times."""
+    return [
+        Component("apgd-ce", {"restarts": PLUS_RESTARTS}),
+        Component("apgd-dlr", {"restarts": PLUS_RESTARTS}),
+        Component("fab", {"restarts": PLUS_RESTARTS}),
+        Component("square"),
+        Component("apgd-t", {"targets": TARGETS}),
+        Component("fab-t", {"targets": TARGETS}),
+    ]
 
-    A gradient that is missing is followed by the defence's surrogate whatever the suite is; see
-    target.DefendedTarget.
+
+def rand(facts: Facts, norm: Norm) -> list[Component]:
+    """AutoAttack, version rand: APGD on two losses over 20 draws, judged on fresh ones here."""
+    draws = {"draws": RAND_DRAWS} if facts.stochastic else {}
+    return [Component("apgd-ce", draws), Component("apgd-dlr", draws)]
+
+
+def adaptive(facts: Facts, norm: Norm) -> list[Component]:
+    """Chosen by the tested facts: always transfer, and what the defence's weak spots call for.
+
+    A random defence is attacked over as many draws as its gradients' measured noise asks for; one
+    without gradients through its surrogate (see target.DefendedTarget) and without gradients.
     """
-    draws = _draws(facts, 10)
+    if facts.stochastic:
+        draws = {"draws": draws_for(facts.noise)}
+        followed = [
+            Component("pgd", {"steps": 50, "loss": "ce", **draws}),
+            Component("pgd", {"steps": 50, "loss": "margin", **draws}),
+            Component("aggmo", {"steps": 100, **draws}),
+        ]
+        blind = Component("square", {"queries": 1000, "draws": 4})
+    else:
+        followed = [
+            Component("apgd-ce"),
+            Component("apgd-margin", {"restarts": 2}),
+            Component("apgd-t", {"targets": TARGETS, "order": "malt"}),
+        ]
+        blind = Component("square")
+    without = [] if facts.differentiable else [blind]
+    return [Component("noise"), Component("transfer"), *followed, *without]
+
+
+def strong(facts: Facts, norm: Norm) -> list[Component]:
+    """The union of everything sensible: hours rather than minutes."""
+    if facts.stochastic:
+        draws = {"draws": draws_for(facts.noise)}
+        return [
+            *adaptive(facts, norm),
+            *rand(facts, norm),
+            Component("apgd-margin", draws),
+            Component("apgd-t", {"targets": 3, "order": "malt", **draws}),
+            *([Component("square", {"queries": 1000, "draws": 4})] if facts.differentiable else []),
+        ]
+    losses = ("apgd-ce", "apgd-margin", "apgd-pm", "apgd-dlr")
     return [
         Component("noise"),
+        Component("fgsm"),
         Component("transfer"),
-        Component("pgd", {"steps": 50, "loss": "ce", **draws}),
-        Component("pgd", {"steps": 50, "loss": "margin", **draws}),
+        # Many short searches first: they break most of what masked gradients hide, for little.
+        *(Component(name, {"steps": 20, "restarts": 10}) for name in losses),
+        *(Component(name, {"restarts": 5}) for name in losses),
+        Component("apgd-t", {"targets": TARGETS, "order": "malt", "loss": "margin"}),
+        Component("apgd-t", {"targets": TARGETS, "order": "malt", "restarts": 3}),
+        Component("fab-t", {"targets": TARGETS}),
+        Component("fmn"),
+        Component("square"),
     ]
 
 
-def _draws(facts: Facts, draws: int) -> dict[str, bool | int | float | str]:
-    return {"draws": draws} if facts.stochastic else {}
-
-
-SUITES: dict[str, Callable[[Facts], list[Component]]] = {
+SUITES: dict[str, Suite] = {
     "quick": quick,
     "standard": standard,
     "adaptive": adaptive,
+    "strong": strong,
+    "autoattack": autoattack,
+    "autoattack-plus": plus,
+    "autoattack-rand": rand,
 }
 
 

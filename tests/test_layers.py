@@ -13,13 +13,16 @@ PACKAGE = Path(__file__).parents[1] / "robustcode"
 
 # What runs a run, in one group: its parts know each other, and the layers keep only others out.
 ENGINE = {
+    "budget",
     "chain",
     "config",
     "convolution",
+    "curves",
     "engine",
     "facts",
     "fast",
     "findings",
+    "gradients",
     "judge",
     "plan",
     "probes",

@@ -120,7 +120,7 @@ def names(components: list[Component]) -> list[str]:
 def test_attacks_spelt_out_keep_their_names(suite: str, stochastic: bool, more: list[str]) -> None:
     """Randomness is keyed to the name: with another one, spec.toml would not repeat its run."""
     facts = Facts(stochastic=stochastic, differentiable=True, batch_coupled=False, classes=10)
-    components = [*SUITES[suite](facts), *map(Component.parse, more)]
+    components = [*SUITES[suite](facts, Norm.LINF), *map(Component.parse, more)]
     planned = build_attacks(components, Norm.LINF, "attacks")
     spelt_out = [Component(p.component.name, settings_of(p.attack)) for p in planned]
     assert names(spelt_out) == [p.name for p in planned]

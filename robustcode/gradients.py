@@ -1,0 +1,89 @@
+"""How much of one draw's gradient is noise: it sets the draws of attacks on random defences."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from robustcode.attacks.losses import negative_margin
+from robustcode.findings import Finding, Severity
+from robustcode.seeds import Streams
+
+# Gradients of each pilot sample. The ratio of two samples' worth of it is known within a third
+# or so, and draws are only ever wanted to that accuracy.
+PILOT_DRAWS = 16
+# Of a mean of n draws the share 1 / (1 + noise / n) of its square is signal: with as many draws as
+# the noise of one the mean points within 45 degrees of the true direction.
+WANTED = 1.0
+MOST_DRAWS = 64
+
+
+def gradient_noise(
+    scores_of: Callable[[Tensor, Streams], Tensor], x: Tensor, streams: Streams
+) -> float:
+    """The variance of one draw's margin gradient over the square of its mean, a median over rows.
+
+    ``x`` are pilot inputs (batch, ...); the margin is that of each draw's own prediction at first.
+    Infinity if half of the rows show no mean at all. Costs ``PILOT_DRAWS`` forward and backward
+    passes a sample, plus one forward.
+    """
+    if len(x) == 0:
+        return 0.0
+    with torch.no_grad():
+        y = scores_of(x, streams.child("label")).argmax(1)
+    total, squares = torch.zeros_like(x, dtype=torch.float64), x.new_zeros(len(x)).double()
+    for draw in range(PILOT_DRAWS):
+        leaf = x.detach().clone().requires_grad_()
+        with torch.enable_grad():
+            scores = scores_of(leaf, streams.child("draw", draw))
+            if not scores.requires_grad:
+                return math.inf
+            loss = negative_margin(scores, y).sum()
+        (gradient,) = torch.autograd.grad(loss, leaf, allow_unused=True)
+        if gradient is None:
+            return math.inf
+        gradient = gradient.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0).double()
+        total += gradient
+        squares += gradient.flatten(1).square().sum(1)
+    mean = (total / PILOT_DRAWS).flatten(1).square().sum(1)
+    # Of two terms, each unbiased: the square of the mean still holds a share of the noise.
+    noise = (squares / PILOT_DRAWS - mean) * PILOT_DRAWS / (PILOT_DRAWS - 1)
+    signal = mean - noise / PILOT_DRAWS
+    ratio = torch.where(signal > 0, noise / signal, torch.inf)
+    return max(0.0, float(ratio.median()))
+
+
+def draws_for(noise: float) -> int:
+    """Draws to average per step where one draw's gradient has this much noise.
+
+    >>> draws_for(0.3), draws_for(11.2), draws_for(math.inf)
+    (1, 12, 64)
+    """
+    return max(1, min(MOST_DRAWS, math.ceil(min(noise / WANTED, MOST_DRAWS))))
+
+
+def noisy_gradient(noise: float, samples: Tensor) -> Finding | None:
+    """``noisy-gradient``: more draws would be needed than any suite takes.
+
+    Raised when the noise of one draw asks for more than ``MOST_DRAWS`` draws per step. Why it
+    matters: the steps of the attack are mostly random, and accuracy under it may be high for that
+    alone. What to do: attack with more draws and more steps, and a transfer start.
+
+    Source: expectation over transformation, Athalye et al. 2018, arXiv:1707.07397; the measure is
+    ours.
+    """
+    if noise <= MOST_DRAWS:
+        return None
+    said = f"{noise:.0f}" if math.isfinite(noise) else "more than can be measured"
+    return Finding(
+        code="noisy-gradient",
+        severity=Severity.WARNING,
+        what=f"one draw's gradient has {said} times as much noise as signal on half of "
+        f"{len(samples)} samples; suites average {MOST_DRAWS} draws at most",
+        remedy=f"attack with draws={2 * MOST_DRAWS} or more, many steps and aggmo, and always with "
+        "transfer",
+        figures={"noise": noise if math.isfinite(noise) else -1.0, "draws": float(MOST_DRAWS)},
+    )
