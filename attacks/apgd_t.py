@@ -26,16 +26,25 @@ class APGDT(APGD):
         targets: wrong classes, at most classes - 1; the paper has 9.
         order: by what they are ranked: logits, or malt (Melamed et al. 2024, arXiv:2407.02240).
         loss: what is raised for each: dlr, or margin, the plain lead of the target.
+        keep: after a tenth of the steps, go on with so many of them only, those with the lowest
+            margins; 0 for all, as in the paper.
     """
 
     targets: int = 9
     order: TargetOrder = TargetOrder.LOGITS
     loss: TargetedLossName = TargetedLossName.DLR
+    keep: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.targets < 1:
             raise ConfigError(f"targets = {self.targets}: at least 1 is needed")
+        if self.keep < 0:
+            raise ConfigError(f"keep = {self.keep}: a number of targets, or 0 for all")
+
+    @property
+    def _kept(self) -> int:
+        return self.keep
 
     def _goals(
         self, target: Target, x: Tensor, y: Tensor, threat: ThreatModel, streams: Streams

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import ClassVar, NamedTuple, Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from robustcode.registry import Registry
 from robustcode.seeds import Streams
@@ -38,6 +38,10 @@ class Target(Protocol):
     @property
     def undefended(self) -> Target:
         """The plain model inside the defence, as a target of its own."""
+        ...
+
+    def beside(self, model: nn.Module) -> Target:
+        """Another classifier as a plain target, whose passes are charged to the same samples."""
         ...
 
     @property

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple, Protocol
 
 import torch
 from torch import Size, Tensor
 
 from robustcode.seeds import Streams
-from robustcode.threat import Norm, ThreatModel
+from robustcode.threat import Norm
 
 # The published grid of tiles and the smallest window with a peak in each half need 5 pixels a
 # side; on less than that a window may be a single pixel, as it may in linf.
@@ -20,8 +18,9 @@ GRID = 5
 SMALLEST = 3
 # Rings around a peak fall by this power of their number.
 POWERS = {Norm.L2: 2, Norm.L1: 4}
-# Of a window's unit length: less than this is what cancelled out, up to rounding.
-CANCELLED = 1e-5
+# With more channels than this, two proposals with the same signs do not happen, and their signs
+# and two positions would not fit into 63 bits.
+CODED = 16
 
 
 @dataclass(frozen=True)
@@ -110,101 +109,104 @@ class Window:
         last = self.height * self.width - 1
         return self.inside[:, sorted({0, self.width - 1, last - self.width + 1, last})]
 
-    def corner(self, rows: Tensor, position: Tensor) -> Tensor:
-        """Where the corner of each window is among the numbers of flattened rows, shape (batch,)."""
+    def corner(self, position: Tensor) -> Tensor:
+        """Where windows begin among the values of a sample."""
         top = position.div(self.across, rounding_mode="floor")
-        return rows * self.frame.values + position + top * (self.width - 1)
-
-    def places(self, rows: Tensor, position: Tensor, of: Tensor | None = None) -> Tensor:
-        """Where windows lie among the numbers of flattened rows, (batch, channels, pixels)."""
-        of = self.inside if of is None else of
-        return self.corner(rows, position)[:, None, None] + of.to(rows.device)
+        return position + top * (self.width - 1)
 
     def bumps(self, norm: Norm) -> Tensor:
         """A peak up in one half and one down in the other, (2, pixels): by rows, by columns.
 
-        Of unit length in ``norm``. Source: as ``Frame.window``, section 3.4 and figure 3; in l1
-        the rings fall with the fourth power, Croce and Hein 2021, arXiv:2103.01208, appendix.
+        Of unit length in ``norm``. Source: Andriushchenko et al. 2020, section 3.4; in l1 the
+        rings fall with the fourth power, as the attack has it in AutoAttack.
         """
-        power = POWERS[norm]
-        by_rows = _halves(self.height, self.width, norm, power)
-        by_columns = _halves(self.width, self.height, norm, power).T
-        if min(self.height, self.width) == 1:  # only its longer side has two halves
-            by_rows = by_columns = by_rows if self.width == 1 else by_columns
+        by_rows = _halves(self.height, self.width, norm)
+        by_columns = _halves(self.width, self.height, norm).T
+        if self.height == 1:  # only the longer side has two halves
+            by_rows = by_columns
+        elif self.width == 1:
+            by_columns = by_rows
         return torch.stack([by_rows.flatten(), by_columns.flatten()])
 
 
-def _halves(height: int, width: int, norm: Norm, power: int) -> Tensor:
-    upper = _peak(height // 2, width, norm, power)
-    both = torch.cat([upper, -_peak(height - height // 2, width, norm, power)])
-    return both / torch.linalg.vector_norm(both, ord=2 if norm is Norm.L2 else 1)
+def _halves(height: int, width: int, norm: Norm) -> Tensor:
+    both = torch.cat([_peak(height // 2, width, norm), -_peak(height - height // 2, width, norm)])
+    return both / _length(both, norm)
 
 
-def _peak(height: int, width: int, norm: Norm, power: int) -> Tensor:
+def _peak(height: int, width: int, norm: Norm) -> Tensor:
     """Squares around the middle, one within the other, each adding less than the one within."""
     if height == 0:
         return torch.zeros(0, width)
     down = (torch.arange(height) - height // 2).abs()
     right = (torch.arange(width) - width // 2).abs()
-    ring = torch.maximum(down[:, None], right)
-    count = max(height, width) // 2 + 1
-    adds = 1 / torch.arange(1, count + 1) ** power
-    tails = adds.flip(0).cumsum(0).flip(0)
-    peak = tails[ring]
-    # In l1 the published halves keep their own lengths.
-    return peak / peak.norm() if norm is Norm.L2 else peak
+    adds = 1 / torch.arange(1, max(height, width) // 2 + 2) ** POWERS[norm]
+    peak = adds.flip(0).cumsum(0).flip(0)[torch.maximum(down[:, None], right)]
+    return peak / _length(peak, norm)
 
 
-class Turns(NamedTuple):
-    """Which proposals the iterations of one block make, drawn for all samples at once."""
+def _length(values: Tensor, norm: Norm) -> Tensor:
+    return torch.linalg.vector_norm(values, ord=2 if norm is Norm.L2 else 1)
 
-    position: Tensor  # (samples, turns)
-    other: Tensor  # (samples, turns): of the window that is emptied; none in linf
-    signs: Tensor  # bool (samples, turns, channels)
-    turned: Tensor  # (samples, turns): which of two bumps; none in linf
+
+@dataclass(frozen=True)
+class Turns:
+    """Which proposals the iterations of one block make, drawn for all its samples at once.
+
+    Attributes:
+        window: of the block.
+        slot: int64 (samples,), the row that is drawn for a sample; some may have none.
+        corner: int64 (rows, turns), where the window begins among the values of a sample.
+        signs: bool (rows, turns, channels).
+        other: as ``corner``, of the window that is emptied; empty in linf.
+        turned: int64 (rows, turns), which of two bumps; empty in linf.
+    """
+
+    window: Window
+    slot: Tensor
+    corner: Tensor
+    signs: Tensor
+    other: Tensor
+    turned: Tensor
 
     @classmethod
-    def draw(cls, window: Window, norm: Norm, count: int, streams: Streams) -> Turns:
-        """From each sample's own stream."""
+    def draw(
+        cls, window: Window, norm: Norm, count: int, streams: Streams, chosen: Tensor
+    ) -> Turns:
+        """Of each ``chosen`` sample, bool (samples,), from its own stream."""
+        streams = streams[chosen]
 
         def numbers(purpose: str, high: int) -> Tensor:
-            return streams.child(purpose).integers(high, count).to(torch.int32)
+            return streams.child(purpose).integers(high, count)
 
+        corner = window.corner(numbers("position", window.positions))
         signs = streams.child("signs").integers(2, count, window.frame.channels).bool()
-        position = numbers("position", window.positions)
-        if norm is Norm.LINF:
-            return cls(position, position[:, :0], signs, position[:, :0])
-        return cls(position, numbers("other", window.positions), signs, numbers("turned", 2))
+        other = turned = corner[:, :0]
+        if norm is not Norm.LINF:
+            other = window.corner(numbers("other", window.positions))
+            turned = numbers("turned", 2)
+        return cls(window, chosen.cumsum(0) - 1, corner, signs, other, turned)
+
+    @property
+    def count(self) -> int:
+        """Iterations in the block."""
+        return self.corner.shape[1]
+
+    def places(self, rows: Tensor, turn: Tensor) -> Tensor:
+        """Where samples' turns are in the flattened tables."""
+        return self.slot[rows] * self.count + turn
 
     def earlier(self) -> Tensor:
-        """The last earlier turn that made the same proposal, -1 if none, (samples, turns)."""
-        weights = 2 ** torch.arange(self.signs.shape[2], device=self.signs.device).clamp(max=40)
-        code = (self.signs * weights).sum(2)
-        for part in (self.position, self.other, self.turned):
+        """The last earlier turn that made the same proposal, -1 if none, (rows, turns)."""
+        channels = self.signs.shape[2]
+        if channels > CODED:
+            return torch.full_like(self.corner, -1)
+        code = (self.signs.long() << torch.arange(channels, device=self.signs.device)).sum(2)
+        for part in (self.corner, self.other, self.turned):
             if part.numel():
-                # The largest position is far below this, and code stays below 2^63.
                 code = code * (int(part.max()) + 1) + part
         order = code.argsort(dim=1, stable=True)
         of_order = code.gather(1, order)
         before = torch.full_like(order, -1)
-        same = of_order[:, 1:] == of_order[:, :-1]
-        before[:, 1:] = order[:, :-1].where(same, -1)
+        before[:, 1:] = order[:, :-1].where(of_order[:, 1:] == of_order[:, :-1], -1)
         return torch.empty_like(before).scatter_(1, order, before)
-
-
-class Moves(Protocol):
-    """What the iterations of one block propose, given where samples are."""
-
-    turns: Turns
-
-    def changes(self, rows: Tensor, turn: Tensor) -> Tensor:
-        """Whether a proposal is another input than where its sample is, bool (batch,)."""
-        ...
-
-    def proposals(self, rows: Tensor, turn: Tensor) -> Tensor:
-        """Inputs of shape (batch, values); ``rows`` are samples, ``turn`` iterations."""
-        ...
-
-    def moved(self, rows: Tensor) -> None:
-        """Some samples are somewhere else than before."""
-        ...

@@ -31,7 +31,7 @@ class Comparison:
     @property
     def trimmed(self) -> bool:
         """Whether some run has samples that are left out here."""
-        return any(len(member.verdicts) != len(self.samples) for member in self.members)
+        return any(len(member.known) != len(self.samples) for member in self.members)
 
     def gap(self, first: str, second: str) -> Difference:
         """Worst-case accuracy of the run labelled ``second`` less that of ``first``."""
@@ -72,7 +72,7 @@ def _same_data(first: Source, second: Source) -> bool:
 
 
 def _common(members: Iterable[Source]) -> list[int]:
-    return sorted(set.intersection(*(set(member.verdicts.index) for member in members)))
+    return sorted(set.intersection(*(set(member.known.index) for member in members)))
 
 
 def _compare(members: tuple[Source, ...]) -> Comparison:

@@ -64,6 +64,27 @@ def chart(dots: Sequence[Dot]) -> dict[str, bytes]:
         return {kind: _saved(figure, kind) for kind in METADATA}
 
 
+def curve(dots: Sequence[Dot], places: Sequence[float]) -> dict[str, bytes]:
+    """The dots at their places along an axis of eps, in [0, 1] or beyond, joined by a line."""
+    with matplotlib.style.context(["default", STYLE, {"axes.spines.left": True}]):
+        figure = Figure(figsize=(6.8, 3.4), layout="constrained")
+        axes = figure.add_subplot()
+        for dot, place in zip(dots, places, strict=True):
+            colour = COLOURS.get(dot.kind, OTHER)
+            if dot.low is not None and dot.high is not None:
+                axes.plot([place, place], [100 * dot.low, 100 * dot.high], color=colour, lw=1.6)
+            axes.plot(place, 100 * dot.value, "o", color=colour, ms=5.5)
+        heights = [100 * dot.value for dot in dots]
+        axes.plot(places, heights, color=COLOURS.get(dots[0].kind, OTHER), lw=1.0, alpha=0.6)
+        axes.set_xticks(places, [_drawable(dot.label) for dot in dots], parse_math=False)
+        axes.set_ylim(-1, 101)
+        axes.set_xlabel("eps")
+        axes.set_ylabel("samples classified correctly, %\n(lines: 95 % intervals)")
+        axes.grid(axis="y", color="#e2e2e2", lw=0.7)
+        axes.set_axisbelow(True)
+        return {kind: _saved(figure, kind) for kind in METADATA}
+
+
 def _saved(figure: Figure, kind: str) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format=kind, metadata=METADATA[kind])

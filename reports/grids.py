@@ -26,6 +26,14 @@ CLUSTERED = (
     "Intervals are at 95 %, with the draws of one sample counted as one cluster. They speak of the "
     "draw of the n samples and of the defence's randomness, not of the attack's strength."
 )
+AFTER = (
+    "after: the accuracy left after this attack and those before it, controls aside; it was given "
+    "only what they had left standing."
+)
+AFTER_BUDGET = (
+    "Unfinished: a budget ended the attack before its end and none had broken the sample. "
+    "Accuracies and low ends count it as broken, high ends as right."
+)
 
 
 @dataclass(frozen=True)
@@ -49,20 +57,32 @@ def own_grids(source: Source, rows: Sequence[Row]) -> list[Grid]:
     abstained = any(row.abstained for row in main)
     if abstained:
         notes.append("An abstention is not a right answer; those in each row are counted.")
+    if any(attack.get("after") for attack in source.attacks):
+        notes.append(AFTER)
+    unfinished = any(row.unfinished for row in main)
+    if unfinished:
+        notes.append(AFTER_BUDGET)
+    proved = source.run.summary.get("proved")
+    if proved:
+        notes.append(
+            f"{counted(proved, 'sample')} proved robust beforehand: counted as right, not attacked."
+        )
     grids = [
         Grid(
             f"Accuracy of {source.label} on {setting_of(source)}",
             (
                 *("what", "settings", "n", "accuracy, %", "95 % interval, %"),
                 *(("abstained",) if abstained else ()),
+                *(("unfinished",) if unfinished else ()),
                 *("forwards", "backwards", "seconds"),
             ),
-            ("text", "long", *("number",) * (7 if abstained else 6)),
+            ("text", "long", *("number",) * (6 + abstained + unfinished)),
             tuple(
                 (
                     *(row.name, row.settings, _count(row.samples)),
                     *(percent(row.value, row.samples), interval_of(row)),
                     *((_count(row.abstained),) if abstained else ()),
+                    *((_count(row.unfinished),) if unfinished else ()),
                     *(_count(row.forwards), _count(row.backwards), _seconds(row.seconds)),
                 )
                 for row in main
@@ -138,10 +158,11 @@ def group_grids(group: Comparison, rows: dict[str, list[Row]]) -> list[Grid]:
 def _group_notes(group: Comparison) -> list[str]:
     notes = [BOUND, CLUSTERED if any(member.draws for member in group.members) else EXACT]
     if group.trimmed:
-        owned = ", ".join(f"{member.label}: {len(member.verdicts)}" for member in group.members)
+        owned = ", ".join(f"{member.label}: {len(member.known)}" for member in group.members)
         notes.append(
-            f"The runs have different samples ({owned}); compared are the {len(group.samples)} "
-            "that all share. Certified accuracy, passes and seconds are of each whole run."
+            f"The runs have different samples ({owned}; unfinished ones are left out); compared "
+            f"are the {len(group.samples)} that all share. Certified accuracy, passes and seconds "
+            "are of each whole run."
         )
     attacks = {
         tuple((str(attack["name"]), as_text(attack.get("settings") or {})) for attack in m.attacks)

@@ -10,6 +10,7 @@ import numpy as np
 
 from robustcode.errors import ConfigError
 from robustcode.reports.compare import Comparison, comparisons
+from robustcode.reports.curve import Series, curve_dots, curve_grid, curve_verdict, series_of
 from robustcode.reports.figures import Dot
 from robustcode.reports.grids import (
     MAIN_KINDS,
@@ -48,11 +49,15 @@ class Weakness:
 
 @dataclass(frozen=True)
 class Chart:
-    """A figure and its file name without ending, of letters and digits only: LaTeX reads it."""
+    """A figure and its file name without ending, of letters and digits only: LaTeX reads it.
+
+    With ``places`` the dots stand there along an axis, as a curve.
+    """
 
     stem: str
     title: str
     dots: tuple[Dot, ...]
+    places: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,10 @@ def compose(runs: Sequence[Run]) -> Page:
     if len(found) == 1:
         title, verdict = f"How robust is {found[0].label}?", _verdict(found[0], every)
         grids, charts = own, [Chart("accuracy", "Accuracy", _dots(every))]
+    elif len(curves := series_of(found)) == 1 and len(curves[0].members) == len(found):
+        verdict = curve_verdict(curves[0], rows)
+        title = f"How robust is {curves[0].name} as eps grows?"
+        grids, charts = [curve_grid(curves[0], rows), *own], _curve_charts(curves, rows)
     else:
         groups = comparisons(found)
         title = f"How robust are they? {len(found)} runs side by side"
@@ -97,10 +106,13 @@ def compose(runs: Sequence[Run]) -> Page:
         grids = [grid for group in groups for grid in group_grids(group, rows)]
         if len(groups) > 1:
             grids[-1] = with_note(grids[-1], apart(groups))
-        grids += own
+        grids += [*(curve_grid(series, rows) for series in curves), *own]
         charts = [
-            Chart(f"comparison{number}", setting_of(group.members[0]), _group_dots(group))
-            for number, group in enumerate(groups, 1)
+            *_curve_charts(curves, rows),
+            *(
+                Chart(f"comparison{number}", setting_of(group.members[0]), _group_dots(group))
+                for number, group in enumerate(groups, 1)
+            ),
         ]
         every += [row for group in groups for row in group.rows]
     return Page(
@@ -115,9 +127,18 @@ def compose(runs: Sequence[Run]) -> Page:
     )
 
 
+def _curve_charts(curves: Sequence[Series], rows: dict[str, list[Row]]) -> list[Chart]:
+    return [
+        Chart(f"curve{number}", series.title, *curve_dots(series, rows))
+        for number, series in enumerate(curves, 1)
+    ]
+
+
 def _stated(row: Row) -> str:
     interval = interval_of(row)
     limits = f" (95 % interval {interval} %)" if interval else ""
+    if row.unfinished:
+        limits = f" ({counted(row.unfinished, 'sample')} unfinished; between {interval} %)"
     return f"{percent(row.value, row.samples)} %{limits}"
 
 
@@ -177,7 +198,8 @@ def _weaknesses(source: Source) -> list[Weakness]:
         stated = (source.run.summary.get(what) or {}).get("accuracy")
         if stated is None or source.verdicts.empty or (column == "robust" and not source.attacks):
             continue
-        counted = float(source.verdicts[column].mean())
+        of = len(source.verdicts) if column == "clean" else source.run.summary["samples"]
+        counted = float(source.verdicts[column].sum()) / of
         # Both are means of the same numbers; only the order of summation may differ.
         if not np.isclose(stated, counted, rtol=0, atol=1e-9):
             text = f"summary.json says {what} accuracy {stated:.6g}, the records say {counted:.6g}."

@@ -16,10 +16,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from robustcode.errors import ConfigError, StoreError
 from robustcode.reports.escape import cell, latex, markdown, plain
-from robustcode.reports.figures import chart
+from robustcode.reports.figures import chart, curve
 from robustcode.reports.page import Page, compose
 from robustcode.reports.table import Row
-from robustcode.store import load_run
+from robustcode.store import load_run, read_table
 
 SCHEMA = 1
 TEMPLATES = Path(__file__).parent / "templates"
@@ -28,12 +28,14 @@ TEMPLATES = Path(__file__).parent / "templates"
 def report(runs: Sequence[Path | str], out: Path | str) -> dict[str, Path]:
     """Write a report on one run folder, or on several side by side, into the folder ``out``.
 
+    The folder of a curve stands for its runs.
+
     The files by what they are: html, md, tex, csv, json, and each figure by its name. The same
     runs give the same bytes.
     """
     if isinstance(runs, str | Path):
         raise ConfigError(f"runs = {str(runs)!r} is one path; give a list of run folders")
-    page = compose([load_run(path) for path in runs])
+    page = compose([load_run(path) for given in runs for path in _folders(Path(given))])
     out, written = Path(out), {}
     for name, content in render(page).items():
         key = name.partition(".")[2] if name.startswith("report.") else name
@@ -41,9 +43,22 @@ def report(runs: Sequence[Path | str], out: Path | str) -> dict[str, Path]:
     return written
 
 
+def _folders(path: Path) -> list[Path]:
+    """A run folder as it is, and the folder of a curve as its runs."""
+    if not (path / "curve.json").exists():
+        return [path]
+    points = read_table(path / "curve.json").get("points")
+    if not isinstance(points, list) or not points:
+        raise StoreError(f"{path} is a curve without points; run its command again")
+    return [path / str(point["run"]) for point in points]
+
+
 def render(page: Page) -> dict[str, bytes]:
     """Every file of a report by its name."""
-    figures = {picture.stem: chart(picture.dots) for picture in page.charts}
+    figures = {
+        picture.stem: curve(picture.dots, picture.places) if picture.places else chart(picture.dots)
+        for picture in page.charts
+    }
     texts = {
         "report.html": _html(page, figures),
         "report.md": _escaped("report.md", markdown).render(page=page, preformatted=_Preformatted),

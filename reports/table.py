@@ -30,6 +30,8 @@ class Row:
         low: lower end of the 95 % interval.
         high: upper end.
         abstained: samples without an answer; in ``value`` they count as not right.
+        unfinished: samples of which nothing is known since a budget ended the attack; ``value`` and
+            ``low`` count them as not right, ``high`` as right.
         p_value: exact McNemar test of a difference.
         p_holm: the same, adjusted for all differences in its comparison.
         forwards: model passes over all samples.
@@ -46,6 +48,7 @@ class Row:
     low: float | None = None
     high: float | None = None
     abstained: int | None = None
+    unfinished: int | None = None
     p_value: float | None = None
     p_holm: float | None = None
     forwards: int | None = None
@@ -61,7 +64,8 @@ class Source:
         label: unique in the report.
         run: what was read.
         verdicts: one row per sample, by index in the split: label, and the shares of right
-            decisions ``clean`` and ``robust`` in [0, 1]. Empty if the run has no records.
+            decisions ``clean`` and ``robust`` in [0, 1]; ``robust`` of what is not ``finished`` is
+            0. Empty if the run has no records.
     """
 
     label: str
@@ -79,6 +83,11 @@ class Source:
         """The attacks in the order they were run."""
         return list(self.run.summary.get("attacks") or [])
 
+    @property
+    def known(self) -> pd.DataFrame:
+        """The verdicts of the samples on which every attack came to an end, or one succeeded."""
+        return self.verdicts[self.verdicts["finished"].astype(bool)]
+
     def fact(self, name: str) -> str:
         """``threat``, ``model``, ``defense``, ``data`` .. as text; empty when the run has none."""
         value = self.run.summary.get(name)
@@ -88,7 +97,7 @@ class Source:
 def sources(runs: Iterable[Run]) -> list[Source]:
     """The runs with unique labels: title, or model and defence, and the folder when these agree."""
     runs = list(runs)
-    names = [_name(Source("", run, pd.DataFrame())) for run in runs]
+    names = [name_of(Source("", run, pd.DataFrame())) for run in runs]
     if len(set(names)) < len(names):
         names = [f"{name} ({run.path.name})" for name, run in zip(names, runs, strict=True)]
     if len(set(names)) < len(names):
@@ -105,7 +114,7 @@ def verdicts(run: Run) -> pd.DataFrame:
     """
     records = run.records
     if records.empty:
-        return pd.DataFrame({"label": [], "clean": [], "robust": []})
+        return pd.DataFrame({"label": [], "clean": [], "robust": [], "finished": []})
     samples = records.groupby("sample", sort=True)
     clean = samples["clean_correct"].first().astype(float)
     right = records["correct"].astype(float)
@@ -119,8 +128,16 @@ def verdicts(run: Run) -> pd.DataFrame:
         robust = right[chosen].set_axis(records.loc[chosen, "sample"]).reindex(clean.index)
         robust = robust.fillna(clean)
     else:
-        robust = right.groupby(records["sample"]).min().clip(upper=clean)
-    return pd.DataFrame({"label": samples["label"].first(), "clean": clean, "robust": robust})
+        robust = right.groupby(records["sample"]).min().fillna(clean).clip(upper=clean)
+    finished = samples["finished"].all() | (robust == 0)
+    return pd.DataFrame(
+        {
+            "label": samples["label"].first(),
+            "clean": clean,
+            "robust": robust.where(finished, 0.0),
+            "finished": finished,
+        }
+    )
 
 
 def rows_of(source: Source) -> list[Row]:
@@ -136,7 +153,7 @@ def rows_of(source: Source) -> list[Row]:
                 attack,
                 run=label,
                 kind="attack",
-                name=str(attack["name"]),
+                name=f"after {attack['name']}" if attack.get("after") else str(attack["name"]),
                 settings=as_text(attack.get("settings") or {}),
                 n=samples,
                 abstained=_abstentions(source, attack["name"]),
@@ -189,7 +206,8 @@ def as_text(value: object) -> str:
     return str(value)
 
 
-def _name(source: Source) -> str:
+def name_of(source: Source) -> str:
+    """What was attacked: the run's title, or its model and defence."""
     title = source.fact("title")
     if title:
         return title
@@ -217,6 +235,7 @@ def _measured(
         low=_finite(entry.get("low")),
         high=_finite(entry.get("high")),
         abstained=abstained,
+        unfinished=_whole(entry.get("unfinished")),
         forwards=_whole(entry.get("forwards")),
         backwards=_whole(entry.get("backwards")),
         seconds=_finite(entry.get("seconds")),

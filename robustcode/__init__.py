@@ -1,7 +1,8 @@
 """How robust is a trained image classifier, really?
 
-``attack`` evaluates a classifier with or without a defence into a run folder, ``report`` sets run
-folders side by side, ``load_run`` reads one as data. Nothing heavy is imported before it is used.
+``attack`` evaluates a classifier with or without a defence into a run folder, ``curve`` does so for
+a range of eps, ``report`` sets run folders side by side, ``load_run`` reads one as data. Nothing
+heavy is imported before it is used.
 """
 
 from __future__ import annotations
@@ -13,10 +14,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import nn
 
+    from robustcode.config import RunSpec
+    from robustcode.curves import Curve
     from robustcode.data import Dataset
     from robustcode.store import Run
+    from robustcode.subject import Given
 
-__all__ = ["attack", "load_run", "report"]
+__all__ = ["attack", "curve", "load_run", "report"]
 
 
 def attack(
@@ -46,10 +50,53 @@ def attack(
         defense: what is around the model, as ``NAME:key=value,..``.
         progress: show a bar on stderr.
         spec: the remaining fields of ``config.RunSpec``: checkpoint, mean, std, samples, indices,
-            draws, seed, batch_size, device, threads, workers.
+            cascade, warm, proved, max_passes, max_seconds, draws, seed, batch_size, device,
+            threads, workers.
     """
-    from robustcode.config import describe
     from robustcode.engine import evaluate
+
+    described, given = _described(
+        model, data, threat=threat, suite=suite, attacks=attacks, defense=defense, **spec
+    )
+    return evaluate(described, Path(out), given, show=progress)
+
+
+def curve(
+    model: str | nn.Module,
+    data: str | Dataset | tuple[Any, Any],
+    norm: str,
+    eps: Sequence[float | str] | str,
+    out: str | Path,
+    *,
+    progress: bool = True,
+    **spec: Any,
+) -> Curve:
+    """Attack a classifier at each of several eps, each run starting from where the last one ended.
+
+    The same call again goes on where an interrupted one stopped; ``report(out, ..)`` shows it.
+
+    Args:
+        model: as in ``attack``.
+        data: likewise.
+        norm: linf, l2 or l1.
+        eps: the budgets, as numbers or as text like ``8/255``; 0 is the clean accuracy.
+        out: the folder for one run folder per eps, and curve.json.
+        progress: show a bar on stderr.
+        spec: what ``attack`` takes: suite, attacks, defense and the fields of ``config.RunSpec``.
+            max_seconds is that of the whole curve, max_passes that of each eps.
+    """
+    from robustcode.curves import threats_of, trace
+
+    threats = threats_of(norm, eps)
+    described, given = _described(model, data, threat=str(threats[0]), **spec)
+    return trace(described, threats, Path(out), given, show=progress)
+
+
+def _described(
+    model: str | nn.Module, data: str | Dataset | tuple[Any, Any], **spec: Any
+) -> tuple[RunSpec, Given]:
+    """What was asked, and the objects that were passed instead of named."""
+    from robustcode.config import describe
     from robustcode.subject import Given, as_dataset
 
     named_model = model if isinstance(model, str) else f"{type(model).__name__} (passed in)"
@@ -58,13 +105,9 @@ def attack(
     described = describe(
         model=named_model,
         data=data if isinstance(data, str) else f"{dataset.name if dataset else ''} (passed in)",
-        threat=threat,
-        suite=suite,
-        attacks=attacks,
-        defense=defense,
         **spec,
     )
-    return evaluate(described, Path(out), given, show=progress)
+    return described, given
 
 
 def report(runs: Sequence[str | Path] | str | Path, out: str | Path) -> dict[str, Path]:

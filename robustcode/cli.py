@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,6 +25,10 @@ app = typer.Typer(
 
 # What Typer exits with when a command was interrupted.
 INTERRUPTED = 130
+CASCADE = (
+    "the accuracy left after this attack and those before it, controls aside; it was given only "
+    "what they had left standing"
+)
 
 Model = Annotated[
     str,
@@ -49,6 +53,48 @@ BatchSize = Annotated[int, typer.Option(help="Samples in a batch, and in a shard
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 or auto.")]
 Threads = Annotated[int, typer.Option(help="CPU threads of each process.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress on stderr.")]
+# What an evaluation takes, of one eps or of several.
+Samples = Annotated[
+    int | None, typer.Option(help="The first N samples of the split; all if not given.")
+]
+Indices = Annotated[
+    Path | None, typer.Option(help="A file of sample indices instead: JSON list or numbers.")
+]
+Defense = Annotated[str, typer.Option(help="NAME:key=value,.. (see `list defenses`).")]
+Suite = Annotated[
+    str | None, typer.Option(help="See `list suites`; quick if no --attack is given.")
+]
+Attacks = Annotated[
+    list[str] | None,
+    typer.Option("--attack", help="NAME:key=value,.. (see `list attacks`); repeatable."),
+]
+Cascade = Annotated[
+    bool | None,
+    typer.Option(
+        "--cascade/--each",
+        help="Give an attack what those before it left standing, or every sample; "
+        "a suite is a cascade if neither is given.",
+    ),
+]
+Proved = Annotated[
+    Path | None,
+    typer.Option(
+        help="A file of samples that are proved robust under the threat: they are not attacked "
+        "and count as right."
+    ),
+]
+MaxPasses = Annotated[
+    int | None,
+    typer.Option(help="Model passes, forward and backward, per sample, as the mean of a shard."),
+]
+MaxSeconds = Annotated[
+    float | None,
+    typer.Option(help="Stop attacking after so long; the same command with more time goes on."),
+]
+Draws = Annotated[
+    int, typer.Option(help="Decisions of the judge per proposal, for stochastic defences.")
+]
+Workers = Annotated[int, typer.Option(help="Processes; the records are the same bytes.")]
 
 
 @app.command()
@@ -60,43 +106,29 @@ def attack(
     checkpoint: Checkpoint = None,
     mean: Mean = None,
     std: Std = None,
-    samples: Annotated[
-        int | None, typer.Option(help="The first N samples of the split; all if not given.")
+    samples: Samples = None,
+    indices: Indices = None,
+    defense: Defense = "identity",
+    suite: Suite = None,
+    attack: Attacks = None,
+    cascade: Cascade = None,
+    warm: Annotated[
+        Path | None,
+        typer.Option(help="An earlier run on the same defence, whose proposals are gone on from."),
     ] = None,
-    indices: Annotated[
-        Path | None, typer.Option(help="A file of sample indices instead: JSON list or numbers.")
-    ] = None,
-    defense: Annotated[
-        str, typer.Option(help="NAME:key=value,.. (see `list defenses`).")
-    ] = "identity",
-    suite: Annotated[
-        str | None, typer.Option(help="quick, standard or adaptive; quick if no --attack is given.")
-    ] = None,
-    attack: Annotated[
-        list[str] | None, typer.Option(help="NAME:key=value,.. (see `list attacks`); repeatable.")
-    ] = None,
-    cascade: Annotated[
-        bool | None,
-        typer.Option(
-            "--cascade/--each",
-            help="Give an attack what those before it left standing, or every sample; "
-            "a suite is a cascade if neither is given.",
-        ),
-    ] = None,
-    draws: Annotated[
-        int, typer.Option(help="Decisions of the judge per proposal, for stochastic defences.")
-    ] = 100,
+    proved: Proved = None,
+    max_passes: MaxPasses = None,
+    max_seconds: MaxSeconds = None,
+    draws: Draws = 100,
     seed: Seed = 0,
     batch_size: BatchSize = 128,
     device: Device = "cpu",
     threads: Threads = 1,
-    workers: Annotated[int, typer.Option(help="Processes; the records are the same bytes.")] = 1,
+    workers: Workers = 1,
     quiet: Quiet = False,
 ) -> None:
     """Attack a checkpoint: clean and robust accuracy with intervals, per sample, with findings."""
-    from robustcode.config import describe, read_indices
-
-    spec = describe(
+    spec = _described(
         model=model,
         data=data,
         threat=threat,
@@ -104,11 +136,15 @@ def attack(
         mean=mean,
         std=std,
         samples=samples,
-        indices=None if indices is None else read_indices(indices),
+        indices=indices,
         defense=defense,
         suite=suite,
         attacks=attack or (),
         cascade=cascade,
+        warm=warm,
+        proved=proved,
+        max_passes=max_passes,
+        max_seconds=max_seconds,
         draws=draws,
         seed=seed,
         batch_size=batch_size,
@@ -120,6 +156,64 @@ def attack(
 
 
 @app.command()
+def curve(
+    model: Model,
+    data: Data,
+    threat: Annotated[str, typer.Option(help="The norm alone: linf, l2 or l1.")],
+    eps: Annotated[str, typer.Option(help="The budgets: 1/255,2/255,4/255; 0 is allowed.")],
+    out: Annotated[Path, typer.Option(help="Where a run folder per eps and curve.json go.")],
+    checkpoint: Checkpoint = None,
+    mean: Mean = None,
+    std: Std = None,
+    samples: Samples = None,
+    indices: Indices = None,
+    defense: Defense = "identity",
+    suite: Suite = None,
+    attack: Attacks = None,
+    cascade: Cascade = None,
+    max_passes: MaxPasses = None,
+    max_seconds: MaxSeconds = None,
+    draws: Draws = 100,
+    seed: Seed = 0,
+    batch_size: BatchSize = 128,
+    device: Device = "cpu",
+    threads: Threads = 1,
+    workers: Workers = 1,
+    quiet: Quiet = False,
+) -> None:
+    """Robust accuracy over a range of eps, each run starting from the last; see `report`."""
+    from robustcode.curves import threats_of, trace
+
+    threats = threats_of(threat, eps)
+    spec = _described(
+        model=model,
+        data=data,
+        threat=str(threats[0]),
+        checkpoint=checkpoint,
+        mean=mean,
+        std=std,
+        samples=samples,
+        indices=indices,
+        defense=defense,
+        suite=suite,
+        attacks=attack or (),
+        cascade=cascade,
+        max_passes=max_passes,
+        max_seconds=max_seconds,
+        draws=draws,
+        seed=seed,
+        batch_size=batch_size,
+        device=device,
+        threads=threads,
+        workers=workers,
+    )
+    traced = trace(spec, threats, out, show=not quiet)
+    _print_curve(traced)
+    if traced.stopped:
+        raise typer.Exit(EngineError.exit_code)
+
+
+@app.command()
 def run(
     spec: Annotated[Path, typer.Argument(help="A spec in TOML, e.g. RUN/spec.toml.")],
     out: Annotated[
@@ -127,6 +221,7 @@ def run(
         typer.Option(help="The run folder; else `out` in the file, else the spec's name + -run."),
     ] = None,
     workers: Annotated[int | None, typer.Option(help="Processes, instead of the file's.")] = None,
+    max_seconds: MaxSeconds = None,
     quiet: Quiet = False,
 ) -> None:
     """Run an evaluation described in a file."""
@@ -137,6 +232,8 @@ def run(
     described, named = read_spec(spec)
     if workers is not None:
         described = dataclasses.replace(described, workers=workers)
+    if max_seconds is not None:
+        described = dataclasses.replace(described, max_seconds=max_seconds)
     if out is None:
         out = spec.parent / named if named else _beside(spec)
     _evaluate(described, out, quiet)
@@ -278,32 +375,87 @@ def _interrupted() -> int:
     return EngineError.exit_code
 
 
+def _described(*, indices: Path | None, proved: Path | None = None, **named: Any) -> Any:
+    """A RunSpec from the options, files read."""
+    from robustcode.config import describe, read_indices, read_proved
+
+    return describe(
+        indices=None if indices is None else read_indices(indices),
+        proved=None if proved is None else read_proved(proved),
+        **named,
+    )
+
+
 def _evaluate(spec: Any, out: Path, quiet: bool) -> None:
+    """Run, print what came of it, and leave with 4 if the time limit ended it."""
     from robustcode.engine import evaluate
 
     finished = evaluate(spec, out, show=not quiet)
     summary = finished.summary
+    heads = ("", "accuracy", "95 % interval", f"of {summary['samples']}")
+    rows = [("clean", summary["clean"])]
+    for row in summary["attacks"]:
+        rows.append((f"after {row['name']}" if row["after"] else row["name"], row))
+    rows += [("worst case", summary["robust"])]
+    cells = [(name, *_measured(row), _right(row, summary["samples"])) for name, row in rows]
+    notes = []
+    if any(row["after"] for row in summary["attacks"]):
+        notes.append(f"after: {CASCADE}")
+    if summary["proved"]:
+        notes.append(f"{summary['proved']} proved robust beforehand, not attacked")
+    _print_table(heads, cells, notes)
+    for finding in summary["findings"]:
+        _say(f"{finding['severity']}: {finding['code']}: {finding['what']}")
+        _say(f"    {finding['remedy']}")
+    _say(str(out))
+    if finished.stopped:
+        raise typer.Exit(EngineError.exit_code)
+
+
+def _print_curve(traced: Any) -> None:
+    cells = []
+    for point in traced.points:
+        robust = point["robust"]
+        passes = f"{point['passes']:,}"
+        cells.append((point["threat"], *_measured(robust), f"{robust['correct']:g}", passes))
+    count = traced.points[0]["samples"]
+    _print_table(("", "accuracy", "95 % interval", f"of {count}", "passes"), cells, [])
+    for threat in traced.threats[len(traced.runs) :]:
+        _say(f"{threat} was not begun: the same command with more time goes on")
+    for point, run in zip(traced.points, traced.runs, strict=True):
+        for finding in run.summary["findings"]:
+            _say(f"{point['threat']}: {finding['severity']}: {finding['code']}: {finding['what']}")
+            _say(f"    {finding['remedy']}")
+    _say(str(traced.path))
+
+
+def _measured(row: Any) -> tuple[str, str]:
+    """An accuracy, with what it does not know, and its interval."""
+    left = row.get("unfinished")
+    accuracy = f"{row['accuracy']:.4f}" + (f" ({left} unfinished)" if left else "")
+    return accuracy, f"{row['low']:.4f} to {row['high']:.4f}"
+
+
+def _right(row: Any, samples: int) -> str:
+    """How many were right, of how many if that is not all of ``samples``."""
+    of = row.get("samples", samples)
+    return f"{row['correct']:g}" + (f" of {of}" if of != samples else "")
+
+
+def _print_table(heads: Sequence[str], cells: Sequence[Sequence[str]], notes: list[str]) -> None:
     table = Table(box=None, pad_edge=False)
-    for head in ("", "accuracy", "95 % interval", f"of {summary['samples']}"):
+    for head in heads:
         # Names are told whole: two attacks may differ in their last setting only.
         table.add_column(head, justify="left" if not head else "right", overflow="fold")
-    rows = [("clean", summary["clean"])]
-    rows += [(row["name"], row) for row in summary["attacks"]]
-    rows += [("worst case", summary["robust"])]
-    for name, row in rows:
-        table.add_row(
-            name,
-            f"{row['accuracy']:.4f}",
-            f"{row['low']:.4f} to {row['high']:.4f}",
-            f"{row['correct']:g}",
-        )
-    console = Console(file=sys.stdout, highlight=False, markup=False)
-    console.print(table)
-    for finding in summary["findings"]:
-        said = f"{finding['severity']}: {finding['code']}: {finding['what']}"
-        console.print(said, soft_wrap=True)
-        console.print(f"    {finding['remedy']}", soft_wrap=True)
-    console.print(f"{out}", soft_wrap=True)
+    for row in cells:
+        table.add_row(*row)
+    Console(file=sys.stdout, highlight=False, markup=False).print(table)
+    for note in notes:
+        _say(note)
+
+
+def _say(text: str) -> None:
+    Console(file=sys.stdout, highlight=False, markup=False).print(text, soft_wrap=True)
 
 
 def _beside(spec: Path) -> Path:

@@ -15,6 +15,9 @@ from robustcode.errors import ConfigError
 from robustcode.registry import Registry, suggestion
 
 Scalar = bool | int | float | str
+# Libraries whose components are named LIBRARY:NAME, e.g. ``foolbox:LinfPGD:steps=10``: here a
+# colon does not end the name. Which of them there are is for their registry to say.
+LIBRARIES = ("autoattack", "foolbox", "torchattacks")
 C = TypeVar("C")
 
 
@@ -24,6 +27,8 @@ class Component:
 
     >>> str(Component.parse("pgd:steps=40,loss=margin"))
     'pgd:steps=40,loss=margin'
+    >>> Component.parse("foolbox:LinfPGD:steps=40").name
+    'foolbox:LinfPGD'
     """
 
     name: str
@@ -31,13 +36,20 @@ class Component:
 
     @classmethod
     def parse(cls, text: str) -> Component:
-        """Read ``NAME`` or ``NAME:key=value,..``; values stay text until their type is known."""
+        """Read ``NAME`` or ``NAME:key=value,..``; values stay text until their type is known.
+
+        A name may be ``LIBRARY:NAME`` of one of ``LIBRARIES``.
+        """
         name, _, rest = text.partition(":")
+        if name.strip() in LIBRARIES and "=" not in rest.partition(":")[0]:
+            short, _, rest = rest.partition(":")
+            name = f"{name.strip()}:{short.strip()}".rstrip(":")
         settings: dict[str, Scalar] = {}
         for pair in filter(None, rest.split(",")):
             key, equals, value = pair.partition("=")
             if not equals:
-                raise ConfigError(f"{text!r}: {pair!r} is not key=value")
+                near = suggestion(name.strip(), LIBRARIES)
+                raise ConfigError(f"{text!r}: {pair!r} is not key=value{near and '.' + near}")
             if key.strip() in settings:
                 raise ConfigError(f"{text!r} sets {key.strip()!r} twice")
             settings[key.strip()] = value.strip()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import operator
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +20,7 @@ from robustcode.threat import ThreatModel
 SPEC_SCHEMA = 1
 # Keys that say how a run is worked through and not what it measures: a run may be resumed with
 # other values of these.
-HOW = ("workers",)
+HOW = ("workers", "max_seconds")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +42,14 @@ class RunSpec:
         attacks: attacks besides the suite's.
         cascade: whether each attack is given only what all before it left standing; None for
             what a suite does and attacks named one by one do not.
+        warm: the folder of an earlier run, at a smaller eps as a rule, whose proposals are offered
+            and gone on from before any other attack; see attacks.warm.
+        proved: samples, by index, that are proved robust under this threat: they are not
+            attacked and count as right.
+        max_passes: model passes, forward and backward, that the attacks may spend on a sample, as
+            the mean over each shard; None for no limit.
+        max_seconds: wall-clock time after which no attack is gone on with; what is left is
+            finished by the same request with more time.
         draws: decisions of the judge per proposal, when the defence is stochastic.
         seed: names all randomness of the run.
         batch_size: samples in a shard, which is also the largest batch of a pass.
@@ -61,6 +70,10 @@ class RunSpec:
     suite: str | None = None
     attacks: tuple[Component, ...] = ()
     cascade: bool | None = None
+    warm: str | None = None
+    proved: tuple[int, ...] = ()
+    max_passes: int | None = None
+    max_seconds: float | None = None
     draws: int = 100
     seed: int = 0
     batch_size: int = 128
@@ -69,9 +82,14 @@ class RunSpec:
     workers: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("draws", "batch_size", "threads", "workers"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} = {getattr(self, name)}: at least 1 is needed")
+        for name in ("draws", "batch_size", "threads", "workers", "max_passes"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"{name} = {value}: at least 1 is needed")
+        if self.max_seconds is not None and not 0 < self.max_seconds < math.inf:
+            raise ConfigError(
+                f"max_seconds = {self.max_seconds:g}: a time limit is a positive number of seconds"
+            )
         if self.samples is not None and self.samples < 1:
             raise ConfigError(
                 f"samples = {self.samples}: a run needs at least 1 sample to say anything"
@@ -142,16 +160,20 @@ def describe(
             given[key] = numbers(given[key], key)
         elif key in given:
             given[key] = tuple(float(value) for value in given[key])
-    for key in ("checkpoint", "device"):
+    for key in ("checkpoint", "device", "warm"):
         if key in given:
             given[key] = str(given[key])
     if "cascade" in given:
         given["cascade"] = convert(given["cascade"], bool, "cascade")
-    for key in ("samples", "draws", "seed", "batch_size", "threads", "workers"):
+    if "max_seconds" in given:
+        given["max_seconds"] = number(given["max_seconds"], "max_seconds")
+    for key in ("samples", "draws", "seed", "batch_size", "threads", "workers", "max_passes"):
         if key in given:
             given[key] = _counted(given[key], key)
     if "indices" in given:
         given["indices"] = _indices(list(given["indices"]), "indices")
+    if "proved" in given:
+        given["proved"] = _distinct(list(given["proved"]), "proved")
     return RunSpec(
         threat=ThreatModel.parse(str(threat)),
         suite=suite or (None if attacks else "quick"),
@@ -175,15 +197,23 @@ def read_spec(file: Path) -> tuple[RunSpec, str | None]:
 
 def read_indices(file: Path) -> tuple[int, ...]:
     """Sample indices from a JSON list or from whole numbers separated by white space or commas."""
+    return _indices(_listed(file, "indices"), f"indices {str(file)!r}")
+
+
+def read_proved(file: Path) -> tuple[int, ...]:
+    """The same, of samples that are proved robust: there may be none."""
+    return _distinct(_listed(file, "proved"), f"proved {str(file)!r}")
+
+
+def _listed(file: Path, what: str) -> Any:
     try:
         text = file.read_text()
     except (OSError, UnicodeDecodeError) as cause:
-        raise ConfigError(f"indices {str(file)!r} cannot be read: {cause}") from cause
+        raise ConfigError(f"{what} {str(file)!r} cannot be read: {cause}") from cause
     try:
-        values = json.loads(text)
+        return json.loads(text)
     except (RecursionError, ValueError):
-        values = text.replace(",", " ").split()
-    return _indices(values, f"indices {str(file)!r}")
+        return text.replace(",", " ").split()
 
 
 def numbers(text: str, path: str) -> tuple[float, ...]:
@@ -236,6 +266,13 @@ def _floats(value: Any, path: str) -> tuple[float, ...]:
 
 
 def _indices(value: Any, path: str) -> tuple[int, ...]:
+    found = _distinct(value, path)
+    if not found:
+        raise ConfigError(f"{path} names no sample; a run needs at least 1")
+    return found
+
+
+def _distinct(value: Any, path: str) -> tuple[int, ...]:
     if not isinstance(value, Sequence) or isinstance(value, str):
         raise ConfigError(f"{path} is not a list of whole numbers")
     try:
@@ -246,8 +283,6 @@ def _indices(value: Any, path: str) -> tuple[int, ...]:
         raise ConfigError(f"{path} is not a list of whole numbers") from None
     if len(set(found)) != len(found):
         raise ConfigError(f"{path} names a sample twice")
-    if not found:
-        raise ConfigError(f"{path} names no sample; a run needs at least 1")
     return found
 
 
@@ -287,6 +322,9 @@ _READERS: dict[str, Callable[[Any, str], Any]] = {
     "defense": _component,
     "attacks": _components,
     "cascade": _truth,
+    "proved": _distinct,
+    "max_passes": _whole,
+    "max_seconds": number,
     "draws": _whole,
     "seed": _whole,
     "batch_size": _whole,

@@ -11,22 +11,23 @@ from typing import Any
 import torch
 
 from robustcode.attacks.pgd import PGD
+from robustcode.budget import Limit
 from robustcode.components import settings_of
 from robustcode.config import RunSpec
-from robustcode.errors import EngineError, StoreError
+from robustcode.errors import ConfigError, EngineError, StoreError
 from robustcode.facts import test_facts
 from robustcode.fast import for_search
-from robustcode.findings import Facts, Finding, Severity, compare_attacks
+from robustcode.findings import Facts, Finding, Severity, budget_spent, compare_attacks
 from robustcode.memory import ONE_ALONE, is_out_of_memory
 from robustcode.plan import check_attacks, resolve
 from robustcode.probes import probe
 from robustcode.progress import bar, status
-from robustcode.records import from_lines
+from robustcode.records import Record, from_lines
 from robustcode.shard import Trial, global_draws, split
 from robustcode.store import Run, RunFolder, load_run
 from robustcode.subject import Given, Subject, assemble, inputs_of, summary_labels
 from robustcode.suites import check_suite
-from robustcode.summary import summarise
+from robustcode.summary import summarise, unfinished
 from robustcode.target import answerable, borrowed
 from robustcode.workers import make_trial, run_here, run_in_workers, threads
 
@@ -40,9 +41,12 @@ PILOT_DRAWS = 20
 def evaluate(spec: RunSpec, out: Path, given: Given | None = None, show: bool = True) -> Run:
     """Run what ``spec`` describes into the folder ``out``, or go on where it was interrupted.
 
-    Findings never stop a run: they are kept with its numbers. A faulty request is refused before
+    Findings never stop a run: they are kept with its numbers. A budget that is spent ends it with
+    intervals for what was not finished. A faulty request is refused before
     anything is written; a component that breaks its contract stops the run with ContractError.
     """
+    # From here on, so that the pilot's time is part of what was allowed.
+    deadline = None if spec.max_seconds is None else time.monotonic() + spec.max_seconds
     given = given or Given()
     check_suite(spec.suite)
     check_attacks(spec)
@@ -62,9 +66,14 @@ def evaluate(spec: RunSpec, out: Path, given: Given | None = None, show: bool = 
                 diagnosis["cpu_seconds"] = round(time.process_time() - cpu, 3)
                 folder.write_diagnosis(diagnosis)
             facts = Facts(**diagnosis["facts"])
+            if facts.stochastic and spec.proved:
+                raise ConfigError(
+                    f"{len(spec.proved)} samples are given as proved robust, but the defence "
+                    "decides at random, and a proof speaks of one decision; leave out proved"
+                )
             trial = make_trial(spec, subject, facts)
             folder.write_spec(_resolved(spec, trial))
-            _run_shards(spec, given, inputs, trial, folder, show)
+            _run_shards(spec, given, inputs, trial, folder, show, deadline)
             _finish(spec, trial, diagnosis, folder)
     return load_run(out)
 
@@ -123,6 +132,7 @@ def _run_shards(
     trial: Trial,
     folder: RunFolder,
     show: bool,
+    deadline: float | None,
 ) -> None:
     shards = dict(enumerate(split(trial.subject.samples, spec.batch_size)))
     missing = {number: shards[number] for number in folder.missing_shards(len(shards))}
@@ -130,9 +140,11 @@ def _run_shards(
         return
     with bar(len(missing) * len(trial.attacks), show) as send:
         if spec.workers == 1 or len(missing) == 1:
-            entries = run_here(trial, missing, folder.path, send)
+            entries = run_here(trial, missing, folder.path, send, deadline)
         else:
-            entries = run_in_workers(spec, given, inputs, trial.facts, missing, folder.path, send)
+            entries = run_in_workers(
+                spec, given, inputs, trial.facts, missing, folder.path, send, deadline
+            )
         for number, entry in entries:
             folder.list_shard(number, entry)
             send(("done", len(trial.attacks)))
@@ -142,25 +154,41 @@ def _finish(spec: RunSpec, trial: Trial, diagnosis: dict[str, Any], folder: RunF
     import pandas as pd
 
     entries = folder.manifest["shards"]["files"]
-    rows = []
+    rows: list[Record] = []
+    within: dict[str, set[int]] = {}
     for entry in entries.values():
+        found: list[Record] = []
         for name in entry["sha256"]:
             if name.startswith("records/"):
-                rows += from_lines((folder.path / name).read_bytes(), name)
-    if len({row.sample for row in rows}) != len(trial.subject.samples):
-        raise StoreError(f"{folder.path} lacks records; run the same command again")
+                found += from_lines((folder.path / name).read_bytes(), name)
+        within.setdefault(str(entry.get("over")), set()).update(row.sample for row in found)
+        rows += found
     records = pd.DataFrame(rows)
-    noise = {p.name for p in trial.attacks if p.attack.control}
-    findings = [*diagnosis["findings"], *map(_plain, compare_attacks(records, noise))]
+    asked = len(trial.subject.samples)
+    begun = records["sample"].nunique()
+    if begun != asked and spec.max_seconds is None:
+        raise StoreError(f"{folder.path} lacks records; run the same command again")
+    left = unfinished(records)
+    findings = [
+        *diagnosis["findings"],
+        *map(_plain, _budget_findings(spec, asked, asked - begun, left, within)),
+    ]
+    if spec.threat.eps > 0:  # with no room to move, nothing can be told from noise
+        noise = {p.name for p in trial.attacks if p.attack.control}
+        findings += map(_plain, compare_attacks(records, noise))
     order = [Severity.FAILURE, Severity.WARNING, Severity.INFO]
     findings.sort(key=lambda finding: order.index(finding["severity"]))
-    attacks = [{"name": p.name, "settings": settings_of(p.attack)} for p in trial.attacks]
+    attacks = [
+        {"name": p.name, "settings": settings_of(p.attack), "control": p.attack.control}
+        for p in trial.attacks
+    ]
     summary = summarise(
         records,
         attacks,
         trial.draws if trial.facts.stochastic else None,
         list(entries.values()),
         trial.cascade,
+        asked,
     )
     summary["findings"] = [
         {key: finding[key] for key in ("code", "severity", "what", "remedy")}
@@ -172,12 +200,28 @@ def _finish(spec: RunSpec, trial: Trial, diagnosis: dict[str, Any], folder: RunF
     folder.finish(findings, summary)
 
 
+def _budget_findings(
+    spec: RunSpec, asked: int, never_begun: int, left: set[int], within: Mapping[str, set[int]]
+) -> list[Finding]:
+    """A finding for each budget that ran out; ``within`` are the samples by what stopped them."""
+    limits = {Limit.PASSES: spec.max_passes, Limit.SECONDS: spec.max_seconds}
+    found = []
+    for limit, value in limits.items():
+        short = sorted(left & within.get(limit, set()))
+        more = never_begun if limit is Limit.SECONDS else 0
+        if value is not None and (short or more):
+            found.append(budget_spent(limit, value, short, more, asked))
+    return found
+
+
 def _resolved(spec: RunSpec, trial: Trial) -> dict[str, Any]:
     """The spec with its suite spelt out, so that a run does not change when a suite does."""
     explicit = dataclasses.replace(
         spec,
         suite=None,
+        warm=None,
         cascade=trial.cascade,
+        max_seconds=None,
         attacks=tuple(planned.component for planned in trial.attacks),
         defense=dataclasses.replace(spec.defense, settings=settings_of(trial.subject.defense)),
     )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 import pandas as pd
+
+from robustcode.budget import Limit
 
 
 class Severity(StrEnum):
@@ -48,20 +50,23 @@ class Facts:
         differentiable: ``logits`` has a gradient that is not zero everywhere.
         batch_coupled: as declared.
         classes: width of the logits.
+        noise: of one draw's gradient, as a multiple of its signal; see gradients.gradient_noise.
     """
 
     stochastic: bool
     differentiable: bool
     batch_coupled: bool
     classes: int
+    noise: float = 0.0
 
 
 def compare_attacks(records: pd.DataFrame, noise_names: set[str]) -> list[Finding]:
     """``noise-as-strong``: attacks that noise of the same size equals, after the run.
 
     ``records`` has the columns of records.Record; ``noise_names`` are the attacks in it that only
-    draw at random. Each other attack is held against the strongest of them on the same samples,
-    those that it ran on.
+    draw at random. Each other attack is held against the strongest of them on the same samples. In
+    a cascade that is the attack with those before it: on the samples that withstood one attack no
+    other can be expected to beat noise. An attack that a budget stopped is left out.
 
     Raised when samples are still right and the attack leaves no fewer right than noise does (for
     a stochastic defence, up to twice the standard error of the judge's draws). As ``info`` if
@@ -74,7 +79,15 @@ def compare_attacks(records: pd.DataFrame, noise_names: set[str]) -> list[Findin
 
     Source: Carlini et al. 2019, arXiv:1902.06705, section 4.
     """
-    ran = records[records.carried.isna()]
+    # What was left of a stopped attack is no fair sample of it.
+    whole = records.groupby("attack").finished.transform("all").astype(bool)
+    ran = records[whole & ~records.proved.astype(bool)]
+    # What other attacks broke is none of noise's doing.
+    spared = ran.carried.notna() & ran.attack.isin(noise_names)
+    ran = ran.assign(
+        correct=ran.correct.where(~spared, ran.clean_correct),
+        votes=ran.votes.where(~spared, ran.clean_votes),
+    )
     tables = {str(name): _right(rows) for name, rows in ran.groupby("attack", sort=False)}
     noises = [table for name, table in tables.items() if name in noise_names]
     if not noises:
@@ -86,6 +99,45 @@ def compare_attacks(records: pd.DataFrame, noise_names: set[str]) -> list[Findin
         if name not in noise_names
     )
     return [finding for finding in found if finding is not None]
+
+
+def budget_spent(
+    limit: Limit, value: float, samples: Sequence[int], never_begun: int, asked: int
+) -> Finding:
+    """``budget-spent``: attacks were stopped before their end.
+
+    Raised when max_passes or max_seconds left samples that no attack broke and that some attack
+    was not finished on, or not begun on (``never_begun``, of which not even the clean prediction
+    is known). Why it matters: of these samples nothing is known, so the robust accuracy is only
+    known to lie in an interval. What to do: give more.
+    """
+    what = f"{len(samples) + never_begun} of {asked} samples were not attacked to the end"
+    if limit is Limit.PASSES:
+        what += f" with {value:g} passes for each"
+        remedy = (
+            "give more passes, in another folder, or quote the interval: its low end counts them "
+            "as broken, its high end as right"
+        )
+    else:
+        what += f" in {value:g} seconds"
+        what += f", {never_begun} of them not looked at at all" if never_begun else ""
+        remedy = (
+            "run the same command again with more time or without the limit: finished shards are "
+            "kept, and the one in work is begun again"
+        )
+    return Finding(
+        code="budget-spent",
+        severity=Severity.WARNING,
+        what=what,
+        remedy=remedy,
+        figures={
+            "unfinished": float(len(samples) + never_begun),
+            "never_begun": float(never_begun),
+            "samples": float(asked),
+            f"max_{limit}": float(value),
+        },
+        samples=tuple(samples),
+    )
 
 
 def _right(rows: pd.DataFrame) -> pd.DataFrame:

@@ -7,8 +7,9 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from robustcode.errors import PluginError, UnknownNameError
-from robustcode.registry import Registry, suggestion
+from robustcode.components import LIBRARIES
+from robustcode.errors import ConfigError, PluginError, UnknownNameError
+from robustcode.registry import Family, Registry, suggestion
 
 Table = Registry[Any] | Mapping[str, Any]
 
@@ -18,6 +19,8 @@ GIVEN = {"model", "mates"}
 
 def listing(what: str) -> list[dict[str, Any]]:
     """Name, summary and settings (with defaults) of every component of a kind, by name."""
+    if what in LIBRARIES:
+        return _library(what)
     kinds: dict[str, Callable[[], Table]] = {
         "attacks": _attacks,
         "defenses": _defenses,
@@ -29,18 +32,31 @@ def listing(what: str) -> list[dict[str, Any]]:
     }
     if what not in kinds:
         raise UnknownNameError(
-            f"nothing called {what!r} can be listed.{suggestion(what, kinds)} "
-            f"Known: {', '.join(kinds)}."
+            f"nothing called {what!r} can be listed.{suggestion(what, [*kinds, *LIBRARIES])} "
+            f"Known: {', '.join([*kinds, *LIBRARIES])}."
         )
     table = kinds[what]()
     names: Iterable[str] = table
-    return [_entry(table, name) for name in names]
+    entries = [_entry(table, name) for name in names]
+    if isinstance(table, Registry):
+        entries += [_line(prefix, family) for prefix, family in table.families.items()]
+    return entries
+
+
+def _line(prefix: str, family: Family) -> dict[str, Any]:
+    """A library's attacks in one line, without importing it."""
+    there = f"`list {prefix}` names them" if family.installed else f"not here: {family.install}"
+    return {
+        "name": f"{prefix}:{family.example}",
+        "summary": f"{family.says} ({there})",
+        "settings": {},
+    }
 
 
 def _entry(table: Table, name: str) -> dict[str, Any]:
     try:
         entry = table[name] if isinstance(table, Mapping) else table.get(name)
-    except PluginError as broken:  # a broken plug-in spoils only its own line
+    except (ConfigError, PluginError) as broken:  # what is broken spoils only its own line
         return {"name": name, "summary": str(broken), "settings": {}}
     text = inspect.getdoc(entry) or ""
     return {"name": name, "summary": text.partition("\n")[0], "settings": _settings(entry)}
@@ -55,6 +71,16 @@ def _settings(entry: object) -> dict[str, Any]:
         for f in dataclasses.fields(entry)
         if f.init and f.name not in GIVEN
     }
+
+
+def _library(prefix: str) -> list[dict[str, Any]]:
+    """Every attack of a library; an error says what to install."""
+    attacks = _attacks()
+    assert isinstance(attacks, Registry)
+    family = attacks.families[prefix]
+    if not family.installed:
+        attacks.get(prefix)  # says so
+    return [_entry(attacks, f"{prefix}:{name}") for name in family.names()]
 
 
 def _attacks() -> Table:

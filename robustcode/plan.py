@@ -30,7 +30,7 @@ class PlannedAttack:
     @property
     def component(self) -> Component:
         """The registered name with every setting, defaults included."""
-        return Component(self.name.partition(":")[0], settings_of(self.attack))
+        return Component(Component.parse(self.name).name, settings_of(self.attack))
 
 
 def build_attacks(components: Sequence[Component], norm: Norm, path: str) -> list[PlannedAttack]:
@@ -79,5 +79,5 @@ def check_attacks(spec: RunSpec) -> None:
 
 def resolve(spec: RunSpec, facts: Facts) -> list[PlannedAttack]:
     """The suite's attacks for a defence with these facts, then the user's own."""
-    suite = SUITES[spec.suite](facts) if spec.suite else []
+    suite = SUITES[spec.suite](facts, spec.threat.norm) if spec.suite else []
     return build_attacks([*suite, *spec.attacks], spec.threat.norm, "attacks")

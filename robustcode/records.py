@@ -25,7 +25,7 @@ class Record:
         clean: the defence's prediction of the sample itself; None if it abstained.
         attack: the attack's name in this run.
         prediction: what the proposal was taken for (by majority); None if it abstained.
-        correct: see above.
+        correct: see above; None if not ``finished``.
         votes: decisions per class on the proposal.
         choosing: share of right decisions on the draws that choose among attacks.
         clean_correct: like ``correct``, for the sample itself.
@@ -37,6 +37,9 @@ class Record:
         seed: the run's seed, to which all draws are keyed.
         carried: the earlier attack that broke the sample and whose proposal stands here, in a
             cascade; this one was then not run on it. None where it was.
+        finished: whether the attack came to an end on the sample within the run's budget. If not,
+            the sample itself stands for the proposal, and nothing is known of the attack.
+        proved: the sample was named as proved robust, and therefore not attacked.
     """
 
     sample: int
@@ -44,7 +47,7 @@ class Record:
     clean: int | None
     attack: str
     prediction: int | None
-    correct: bool | float
+    correct: bool | float | None
     votes: tuple[int, ...] | None
     choosing: float | None
     clean_correct: bool | float
@@ -55,6 +58,8 @@ class Record:
     backwards: int
     seed: int
     carried: str | None = None
+    finished: bool = True
+    proved: bool = False
 
 
 def to_lines(records: Iterable[Record]) -> bytes:

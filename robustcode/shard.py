@@ -17,15 +17,17 @@ from safetensors.torch import save
 from torch import Tensor
 
 from robustcode.attacks import Attack
-from robustcode.defenses import ABSTAIN, Defense
-from robustcode.errors import ContractError
+from robustcode.budget import Budget, BudgetSpent, Witness
+from robustcode.defenses import Defense
+from robustcode.errors import ConfigError, ContractError
 from robustcode.fast import for_search
 from robustcode.findings import Facts
 from robustcode.judge import Verdict, judge
 from robustcode.memory import BatchLimit
 from robustcode.plan import PlannedAttack
 from robustcode.progress import Progress
-from robustcode.records import Record, to_lines
+from robustcode.proposals import Judged, Outcome, Proposed
+from robustcode.records import to_lines
 from robustcode.seeds import Streams, seed_of
 from robustcode.store import shard_name, write_atomic
 from robustcode.subject import Subject
@@ -45,6 +47,8 @@ class Trial:
         draws: decisions of the judge per proposal when the defence is stochastic.
         seed: names all randomness.
         cascade: whether an attack is spared the samples that an earlier one broke.
+        max_passes: what the attacks may spend on a sample, as the mean over a shard; None for any.
+        proved: samples that are not attacked: nothing allowed breaks them.
     """
 
     subject: Subject
@@ -54,53 +58,29 @@ class Trial:
     draws: int
     seed: int
     cascade: bool = False
-
-
-@dataclass(frozen=True)
-class Judged:
-    """An input of every sample of a shard, judged twice where the defence is stochastic.
-
-    Attributes:
-        x: the inputs.
-        verdict: what is reported.
-        choosing: on other draws, by which the worst of several inputs is chosen.
-    """
-
-    x: Tensor
-    verdict: Verdict
-    choosing: Verdict
-
-    def take(self, rows: Tensor, other: Judged) -> None:
-        """Let the verdicts on some rows be those of another, whose inputs stand there."""
-        self.verdict.votes[rows] = other.verdict.votes[rows]
-        self.choosing.votes[rows] = other.choosing.votes[rows]
-
-
-@dataclass(frozen=True)
-class Proposed:
-    """What one attack found, and what it spent.
-
-    ``carried`` are the places in the plan of the earlier attacks whose proposals stand in for
-    this one's, -1 where it ran itself.
-    """
-
-    name: str
-    carried: Tensor
-    judged: Judged
-    forwards: Tensor
-    backwards: Tensor
-    seconds: float
+    max_passes: int | None = None
+    proved: frozenset[int] = frozenset()
 
 
 def run_shard(
-    trial: Trial, samples: Tensor, folder: Path, number: int, progress: Progress
+    trial: Trial,
+    samples: Tensor,
+    folder: Path,
+    number: int,
+    progress: Progress,
+    deadline: float | None = None,
 ) -> dict[str, Any]:
-    """Evaluate ``samples`` and write their files; the shard's entry for the manifest."""
-    return _Shard(trial, samples, progress).run(folder, number)
+    """Evaluate ``samples`` and write their files; the shard's entry for the manifest.
+
+    Attacks end at ``deadline``, by time.monotonic; the judge decides on what they have found.
+    """
+    return _Shard(trial, samples, progress, deadline).run(folder, number)
 
 
 class _Shard:
-    def __init__(self, trial: Trial, samples: Tensor, progress: Progress) -> None:
+    def __init__(
+        self, trial: Trial, samples: Tensor, progress: Progress, deadline: float | None
+    ) -> None:
         self.trial = trial
         self.progress = progress
         self.defense: Defense = trial.subject.defense
@@ -110,25 +90,32 @@ class _Shard:
         self.limit = BatchLimit(len(samples))
         self.judged_forwards = 0
         self.draws = trial.draws if trial.facts.stochastic else 1
+        passes = None if trial.max_passes is None else trial.max_passes * len(samples)
+        self.budget = Budget(passes, deadline)
+        self.proved = torch.tensor([n in trial.proved for n in samples.tolist()])
+        self.proved = self.proved.to(self.x.device)
 
     def run(self, folder: Path, number: int) -> dict[str, Any]:
         started, cpu = time.perf_counter(), time.process_time()
         first = int(self.samples[0])
         with global_draws(self.trial.seed, self.trial.subject.device, first):
             clean = self._judge(self.x, "clean")
+            self._refuse_false_proofs(clean)
             proposed: list[Proposed] = []
             for planned in self.trial.attacks:
                 proposed.append(self._attack(planned, clean, proposed))
-        worst = self._worst(clean, proposed)
+        outcome = Outcome(self.samples, self.y, self.proved, clean, proposed)
+        records = outcome.records(
+            self.trial.threat, self.trial.seed, votes=self.trial.facts.stochastic
+        )
         files = {
-            f"adversarial/{shard_name(number)}.safetensors": save(
-                self._pictures(clean, proposed, worst)
-            ),
-            f"records/{shard_name(number)}.jsonl": to_lines(self._records(clean, proposed, worst)),
+            f"adversarial/{shard_name(number)}.safetensors": save(outcome.pictures()),
+            f"records/{shard_name(number)}.jsonl": to_lines(records),
         }
         return {
             "sha256": {name: write_atomic(folder / name, data) for name, data in files.items()},
             "samples": len(self.samples),
+            "over": self.budget.over,
             "cost": {
                 "judge_forwards": self.judged_forwards,
                 "seconds": round(time.perf_counter() - started, 3),
@@ -144,21 +131,22 @@ class _Shard:
         """Proposals for the samples worth attacking; the others stay as they are, at no cost."""
         started = time.perf_counter()
         carried = self._broken_by(earlier)
-        worth = carried < 0
-        if not self.trial.facts.stochastic:
-            # A sample that is wrong by itself is broken already: no perturbation is needed.
-            worth = worth & (clean.verdict.share_right(self.y) == 1)
-        rows = worth.nonzero().squeeze(1)
+        rows = self._worth(clean, carried).nonzero().squeeze(1)
         self.progress.attack(planned.name, len(rows))
-        ledger = Ledger(self.samples, self.progress.passes)
+        ledger = Ledger(self.samples, self.progress.passes, self.budget)
+        witness = self._witness()
         target = DefendedTarget(
             self.search,
             ledger,
             stochastic=self.trial.facts.stochastic,
             differentiable=self.trial.facts.differentiable,
             width=self.limit.size,
+            witness=witness,
         )
         streams = Streams.of(self.trial.seed, "search", self.samples).child(planned.name)
+        finished = torch.ones_like(carried, dtype=torch.bool)
+        finished[rows] = False
+        seen = torch.zeros_like(finished)
         x_adv = self.x.clone()
         for place, other in enumerate(earlier):
             x_adv = other.judged.x.where(column(carried == place, x_adv), x_adv)
@@ -169,13 +157,52 @@ class _Shard:
             found = _ask(planned.attack, target, x, y, self.trial.threat, streams[chosen])
             self.trial.threat.check(found, x, by=repr(planned.attack))
             x_adv[chosen] = found
+            finished[chosen] = True
 
-        self.limit.map(propose, len(rows), undo=lambda part: ledger.reset(self.samples[rows[part]]))
-        judged = self._judge(x_adv, planned.name, (carried < 0).nonzero().squeeze(1))
+        def undo(part: slice) -> None:
+            ledger.reset(self.samples[rows[part]])
+
+        try:
+            self.limit.map(propose, len(rows), undo)
+        except BudgetSpent:
+            if witness is not None:
+                seen = witness.found & ~finished
+                x_adv[seen] = witness.x_adv[seen]
+        asked = (carried < 0) & (finished | seen)
+        judged = self._judge(x_adv, planned.name, asked.nonzero().squeeze(1))
         for place, other in enumerate(earlier):
             judged.take(carried == place, other.judged)
+        # A sample that is broken is broken, however its attack ended.
+        finished |= seen & judged.hopeless(self.y)
+        judged = judged.less(~finished, clean)
         spent = ledger.forwards, ledger.backwards, time.perf_counter() - started
-        return Proposed(planned.name, carried, judged, *spent)
+        control = planned.attack.control
+        return Proposed(planned.name, control, carried, finished, judged, *spent)
+
+    def _worth(self, clean: Judged, carried: Tensor) -> Tensor:
+        """Which samples an attack is given, bool of shape (batch,)."""
+        worth = (carried < 0) & ~self.proved
+        if self.trial.threat.eps == 0:
+            worth = torch.zeros_like(worth)  # no input but the sample itself is allowed
+        if not self.trial.facts.stochastic:
+            # A sample that is wrong by itself is broken already: no perturbation is needed.
+            worth = worth & (clean.verdict.share_right(self.y) == 1)
+        return worth
+
+    def _witness(self) -> Witness | None:
+        """What remembers for an attack that may be stopped; one lucky draw would prove nothing."""
+        if self.trial.facts.stochastic or not self.budget.limited:
+            return None
+        return Witness(self.x, self.y, self.samples, self.trial.threat)
+
+    def _refuse_false_proofs(self, clean: Judged) -> None:
+        wrong = self.proved & (clean.verdict.share_right(self.y) < 1)
+        if wrong.any():
+            sample = int(self.samples[wrong][0])
+            raise ConfigError(
+                f"sample {sample} is said to be proved robust, but without any perturbation the "
+                "model is wrong on it; check that the proofs are for this model and data"
+            )
 
     def _broken_by(self, earlier: Sequence[Proposed]) -> Tensor:
         """Place of the first attack that left no chance to a sample, -1 if none did.
@@ -187,9 +214,8 @@ class _Shard:
             return broken_by
         for place, proposed in enumerate(earlier):
             # A control is there to be compared with: every attack meets all of its samples.
-            if not self.trial.attacks[place].attack.control:
-                broken = proposed.judged.choosing.share_right(self.y) == 0
-                broken_by[broken & (broken_by < 0)] = place
+            if not proposed.control:
+                broken_by[proposed.broken(self.y) & (broken_by < 0)] = place
         return broken_by
 
     def _judge(self, x: Tensor, what: str, rows: Tensor | None = None) -> Judged:
@@ -214,79 +240,6 @@ class _Shard:
         estimate = verdict("estimate")
         return Judged(x, estimate, verdict("choose") if self.trial.facts.stochastic else estimate)
 
-    def _worst(self, clean: Judged, proposed: Sequence[Proposed]) -> Tensor:
-        """Row of the attack whose proposal is each sample's worst; -1 for the sample itself.
-
-        The first one wins a tie, and an attack that only ties with the untouched sample still
-        stands for it, so that a proposal is shown wherever one was made.
-        """
-        shares = torch.stack([p.judged.choosing.share_right(self.y) for p in proposed])
-        least, first = shares.min(0).values, shares.argmin(0)
-        return first.where(least <= clean.choosing.share_right(self.y), -1)
-
-    def _pictures(
-        self, clean: Judged, proposed: Sequence[Proposed], worst: Tensor
-    ) -> dict[str, Tensor]:
-        x_adv = clean.x.clone()
-        for i, p in enumerate(proposed):
-            x_adv = p.judged.x.where(column(worst == i, x_adv), x_adv)
-        pictures = {"sample": self.samples, "attack": worst, "x_adv": x_adv}
-        return {name: value.cpu().contiguous() for name, value in pictures.items()}
-
-    def _records(self, clean: Judged, proposed: Sequence[Proposed], worst: Tensor) -> list[Record]:
-        stochastic = self.trial.facts.stochastic
-        at_rest, by_itself = clean.verdict.majority().tolist(), clean.verdict
-        label, samples = self.y.tolist(), self.samples.tolist()
-
-        def correct(verdict: Verdict) -> list[Any]:
-            shares = verdict.share_right(self.y).tolist()
-            return shares if stochastic else [share == 1 for share in shares]
-
-        def votes(verdict: Verdict, row: int) -> tuple[int, ...] | None:
-            return tuple(verdict.votes[row].tolist()) if stochastic else None
-
-        clean_correct = correct(by_itself)
-        tables = []
-        for p in proposed:
-            tables.append(
-                (
-                    p.judged.verdict.majority().tolist(),
-                    correct(p.judged.verdict),
-                    p.judged.choosing.share_right(self.y).tolist(),
-                    self.trial.threat.distance(p.judged.x, self.x).tolist(),
-                    p.forwards.tolist(),
-                    p.backwards.tolist(),
-                    p.carried.tolist(),
-                )
-            )
-        records = []
-        for row, sample in enumerate(samples):
-            for i, (p, table) in enumerate(zip(proposed, tables, strict=True)):
-                prediction, right, choosing, distance, forwards, backwards, carried = (
-                    t[row] for t in table
-                )
-                records.append(
-                    Record(
-                        sample=sample,
-                        label=label[row],
-                        clean=_class(at_rest[row]),
-                        attack=p.name,
-                        prediction=_class(prediction),
-                        correct=right,
-                        votes=votes(p.judged.verdict, row),
-                        choosing=choosing if stochastic else None,
-                        clean_correct=clean_correct[row],
-                        clean_votes=votes(by_itself, row),
-                        selected=int(worst[row]) == i,
-                        distance=distance,
-                        forwards=forwards,
-                        backwards=backwards,
-                        seed=self.trial.seed,
-                        carried=proposed[carried].name if carried >= 0 else None,
-                    )
-                )
-        return records
-
 
 @contextmanager
 def global_draws(seed: int, device: torch.device, *names: int | str) -> Iterator[None]:
@@ -309,10 +262,6 @@ def _ask(
     if not isinstance(found, Tensor):
         raise ContractError(f"{attack!r} returned {type(found).__name__}, not a tensor")
     return found.detach()
-
-
-def _class(label: int) -> int | None:
-    return None if label == ABSTAIN else label
 
 
 def peak_memory_mb() -> float:

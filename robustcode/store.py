@@ -36,6 +36,9 @@ from robustcode.errors import StoreError
 from robustcode.records import from_lines
 
 SCHEMA = 1
+# The status of a run that ended for lack of time, and what a shard of it says was over.
+STOPPED = "stopped"
+OUT_OF_TIME = "seconds"
 # What decides the numbers of a run, besides this package.
 VERSIONED = ("robustcode", "torch", "numpy", "scipy", "scikit-learn", "pillow")
 
@@ -138,7 +141,10 @@ class RunFolder:
         self.save()
 
     def missing_shards(self, expected: int) -> list[int]:
-        """Numbers of the shards that are not there, or not as they were written."""
+        """Numbers of the shards that are not there, not as they were written, or not finished.
+
+        A shard that was left for lack of time stays listed until it is done again.
+        """
         for leftover in self.path.glob("**/.*.tmp"):  # of a run that was killed while writing
             leftover.unlink(missing_ok=True)
         self.manifest["shards"]["expected"] = expected
@@ -146,12 +152,18 @@ class RunFolder:
         for name, entry in list(files.items()):
             if any(file_hash(self.path / file) != sha for file, sha in entry["sha256"].items()):
                 del files[name]
-        if 0 < len(files) < expected:
+        done = [number for number in range(expected) if self._done(number)]
+        if files and len(done) < expected:
             self._refuse_other_versions()
-        self.manifest["shards"]["done"] = len(files)
+        self.manifest["shards"]["done"] = len(done)
         self.manifest["status"] = "running"
         self.save()
-        return [number for number in range(expected) if shard_name(number) not in files]
+        return [number for number in range(expected) if number not in set(done)]
+
+    def _done(self, number: int) -> bool:
+        """Whether a shard is listed, and was not left for lack of time."""
+        entry = self.manifest["shards"]["files"].get(shard_name(number))
+        return entry is not None and entry.get("over") != OUT_OF_TIME
 
     def _refuse_other_versions(self) -> None:
         """A run must not be half one version's and half another's."""
@@ -167,14 +179,15 @@ class RunFolder:
         shards = self.manifest["shards"]
         shards["files"][shard_name(number)] = dict(entry)
         shards["files"] = dict(sorted(shards["files"].items()))
-        shards["done"] = len(shards["files"])
+        shards["done"] = sum(self._done(n) for n in range(shards["expected"]))
         self.save()
 
     def finish(self, findings: list[dict[str, Any]], summary: Mapping[str, Any]) -> None:
-        """Write findings and summary, then mark the run complete."""
+        """Write findings and summary, then mark the run complete, or stopped for lack of time."""
         write_json(self.path / "findings.json", findings)
         write_json(self.path / "summary.json", summary)
-        self.manifest["status"] = "complete"
+        shards = self.manifest["shards"]
+        self.manifest["status"] = "complete" if shards["done"] == shards["expected"] else STOPPED
         self.save()
 
     def save(self) -> None:
@@ -194,7 +207,7 @@ class RunFolder:
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run, read from its folder; opening it loads neither torch nor the model.
+    """A run, read from its folder; opening it loads neither torch nor the model.
 
     Attributes:
         path: the folder.
@@ -210,6 +223,21 @@ class Run:
     summary: dict[str, Any]
     findings: list[dict[str, Any]]
 
+    @property
+    def stopped(self) -> bool:
+        """Whether the time limit ended it: the same command with more time finishes it."""
+        return bool(self.manifest["status"] == STOPPED)
+
+    @property
+    def adversarial(self) -> list[Path]:
+        """The files that hold the worst proposals, as safetensors: sample, x_adv, broken, .."""
+        return [
+            self.path / name
+            for entry in self.manifest["shards"]["files"].values()
+            for name in entry["sha256"]
+            if name.startswith("adversarial/")
+        ]
+
     @cached_property
     def records(self) -> pd.DataFrame:
         """One row per (sample, attack); columns are the fields of records.Record."""
@@ -222,14 +250,17 @@ class Run:
 
 
 def load_run(path: Path | str) -> Run:
-    """A finished run from its folder; StoreError if it is missing, unfinished or altered."""
+    """A finished run from its folder; StoreError if it is missing, unfinished or altered.
+
+    One that was stopped by its time limit is read as well: see Run.stopped.
+    """
     path = Path(path)
     if not (path / "manifest.json").exists():
         raise StoreError(f"{path} is not a run folder: it has no manifest.json")
     manifest = read_table(path / "manifest.json")
     if manifest.get("schema") != SCHEMA:
         raise StoreError(f"{path} has schema {manifest.get('schema')!r}; this version reads 1")
-    if manifest.get("status") != "complete":
+    if manifest.get("status") not in ("complete", STOPPED):
         shards = manifest.get("shards", {})
         raise StoreError(
             f"{path} is not finished ({shards.get('done')} of {shards.get('expected')} shards); "

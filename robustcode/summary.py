@@ -20,41 +20,54 @@ def summarise(
     draws: int | None,
     shards: Sequence[Mapping[str, Any]],
     cascade: bool = False,
+    samples: int | None = None,
 ) -> dict[str, Any]:
-    """The contract's keys from records, attacks (name, settings) and the manifest's shards.
+    """The contract's keys from records, attacks (name, settings, control) and manifest's shards.
 
     ``draws`` is None for a deterministic defence. In a ``cascade`` an attack's accuracy is what is
-    left after it and those before it. Worst case per sample is over the attacks and
-    the sample itself: doing nothing is also something an adversary may do.
+    left ``after`` it and those before it, controls aside. Worst case per sample is over the attacks
+    and the sample itself: doing nothing is also something an adversary may do.
+
+    ``samples`` were asked for, None if no more than there are records of. Where a budget ended an
+    attack, ``unfinished`` counts the samples it says nothing about: ``accuracy`` and ``correct``
+    count those that were finished and right, ``low`` counts the unfinished as broken and ``high``
+    as right. ``clean`` is over the ``samples`` that were looked at.
     """
     by_sample = records.groupby("sample", sort=True)
     first = by_sample.first()
+    missing = 0 if samples is None else samples - len(first)
     worst = _worst(records, first)
     costs = [shard["cost"] for shard in shards]
     attack_seconds = {
         a["name"]: sum(c["attack_seconds"][a["name"]] for c in costs) for a in attacks
     }
     rows = []
+    after = False
     for attack in attacks:
+        after = after or (cascade and not attack["control"])
         mine = records[records.attack == attack["name"]]
         rows.append(
             {
                 "name": attack["name"],
                 "settings": dict(attack["settings"]),
-                **_accuracy(mine.correct, draws),
+                "after": after,
+                **_bounded(mine.correct, mine.finished, missing, draws),
                 "forwards": int(mine.forwards.sum()),
                 "backwards": int(mine.backwards.sum()),
                 "seconds": round(attack_seconds[attack["name"]], 3),
             }
         )
+    robust = _bounded(worst.correct, worst.finished, missing, draws)
     return {
         "schema": 1,
-        "samples": len(first),
-        "clean": _accuracy(first.clean_correct, draws),
-        "robust": _accuracy(worst.correct, draws),
+        "samples": len(first) + missing,
+        "unfinished": robust["unfinished"],
+        "proved": int(first.proved.sum()),
+        "clean": {**_accuracy(first.clean_correct, draws), "samples": len(first)},
+        "robust": robust,
         "attacks": rows,
         "cascade": cascade,
-        "stochastic": None if draws is None else _stochastic(worst, first, draws),
+        "stochastic": None if draws is None else _stochastic(worst, first, draws, missing),
         "certified": None,
         "findings": [],
         "cost": {
@@ -67,13 +80,42 @@ def summarise(
     }
 
 
+def unfinished(records: pd.DataFrame) -> set[int]:
+    """The samples that some attack was not finished on and that none has broken."""
+    worst = _worst(records, records.groupby("sample", sort=True).first())
+    return set(worst.index[~worst.finished])
+
+
 def _worst(records: pd.DataFrame, first: pd.DataFrame) -> pd.DataFrame:
-    """Each sample's worst input: the selected proposal's record, or the sample itself."""
+    """Each sample's worst input: the selected proposal's record, or the sample itself.
+
+    ``finished`` is whether no attack that was stopped could have found a worse one.
+    """
     untouched = first[["label", "clean", "clean_correct", "clean_votes"]].rename(
         columns={"clean": "prediction", "clean_correct": "correct", "clean_votes": "votes"}
     )
     chosen = records[records.selected].set_index("sample")[list(untouched.columns)]
-    return pd.concat([chosen, untouched[~untouched.index.isin(chosen.index)]]).sort_index()
+    worst = pd.concat([chosen, untouched[~untouched.index.isin(chosen.index)]]).sort_index()
+    ended = records.groupby("sample", sort=True).finished.all()
+    return worst.assign(finished=ended | (worst.correct.astype(float) == 0))
+
+
+def _bounded(
+    correct: pd.Series, finished: pd.Series, missing: int, draws: int | None
+) -> dict[str, Any]:
+    """Accuracy over finished and unfinished samples, and ``missing`` more without a record.
+
+    An unfinished one is at best as right as what was found of it, which may be nothing.
+    """
+    done = finished.to_numpy(dtype=bool)
+    best = correct.to_numpy(dtype=float, na_value=1.0)
+    least = pd.Series(np.concatenate([np.where(done, best, 0.0), np.zeros(missing)]))
+    most = pd.Series(np.concatenate([best, np.ones(missing)]))
+    return {
+        **_accuracy(least, draws),
+        "high": _accuracy(most, draws)["high"],
+        "unfinished": int((~done).sum()) + missing,
+    }
 
 
 def _accuracy(correct: pd.Series, draws: int | None) -> dict[str, Any]:
@@ -87,28 +129,35 @@ def _accuracy(correct: pd.Series, draws: int | None) -> dict[str, Any]:
     return {"accuracy": value, "low": low, "high": high, "correct": round(float(shares.sum()), 9)}
 
 
-def _stochastic(worst: pd.DataFrame, first: pd.DataFrame, draws: int) -> dict[str, Any]:
+def _stochastic(
+    worst: pd.DataFrame, first: pd.DataFrame, draws: int, missing: int
+) -> dict[str, Any]:
     """The ways to read the votes, kept apart: expected, majority, and any of k tries.
 
     ``any_of[k]`` is the accuracy left to an adversary who may try k times: the chance that none
     of k draws is wrong.
     """
 
-    def of(table: pd.DataFrame, prediction: str, votes: str) -> dict[str, Any]:
+    def of(table: pd.DataFrame, prediction: str, votes: str, missing: int) -> dict[str, Any]:
         majority = (table[prediction] == table.label).astype(int)
         right = np.array([v[label] for v, label in zip(table[votes], table.label, strict=True)])
-        tries = [k for k in TRIES if k <= draws]
+
+        def read(values: Any, draws: int | None) -> dict[str, Any]:
+            series = pd.Series(values, index=table.index)
+            return _bounded(series, table.finished, missing, draws)
+
         return {
-            "expected": _accuracy(pd.Series(right / draws), draws),
-            "majority": _accuracy(majority, None),
+            "expected": read(right / draws, draws),
+            "majority": read(majority, None),
             "any_of": {
-                str(k): _accuracy(pd.Series([any_of(int(r), draws, k) for r in right]), draws)
-                for k in tries
+                str(k): read([any_of(int(r), draws, k) for r in right], draws)
+                for k in TRIES
+                if k <= draws
             },
         }
 
     return {
         "draws": draws,
-        **of(worst, "prediction", "votes"),
-        "clean": of(first, "clean", "clean_votes"),
+        **of(worst, "prediction", "votes", missing),
+        "clean": of(first.assign(finished=True), "clean", "clean_votes", 0),
     }

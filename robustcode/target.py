@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from robustcode.attacks.base import Ascent, Loss
+from robustcode.budget import Budget, Witness
 from robustcode.defenses.base import Defense
 from robustcode.defenses.identity import Identity
 from robustcode.errors import ContractError, RobustcodeError
@@ -21,7 +22,7 @@ WIDTH = 128
 
 
 class Ledger:
-    """Forward and backward passes spent on each sample.
+    """Forward and backward passes spent on each sample, and paid for from a budget.
 
     Attributes:
         samples: int64, ascending; the samples that may be charged.
@@ -29,14 +30,21 @@ class Ledger:
         backwards: likewise.
     """
 
-    def __init__(self, samples: Tensor, listener: Callable[[int], None] | None = None) -> None:
+    def __init__(
+        self,
+        samples: Tensor,
+        listener: Callable[[int], None] | None = None,
+        budget: Budget | None = None,
+    ) -> None:
         self.samples = samples
         self.forwards = torch.zeros_like(samples)
         self.backwards = torch.zeros_like(samples)
         self._listener = listener
+        self._budget = budget or Budget()
 
     def charge(self, samples: Tensor, forwards: int, backwards: int = 0) -> None:
-        """Add passes for every occurrence of a sample in ``samples``."""
+        """Add passes for every occurrence of a sample in ``samples``; BudgetSpent if too many."""
+        self._budget.spend(len(samples) * (forwards + backwards))
         rows = torch.searchsorted(self.samples, samples)
         if forwards:
             self.forwards.index_add_(0, rows, torch.full_like(rows, forwards))
@@ -48,6 +56,7 @@ class Ledger:
     def reset(self, samples: Tensor) -> None:
         """Forget what was spent on samples whose work is begun again."""
         rows = torch.searchsorted(self.samples, samples)
+        self._budget.give_back(int((self.forwards[rows] + self.backwards[rows]).sum()))
         self.forwards[rows] = 0
         self.backwards[rows] = 0
 
@@ -70,27 +79,39 @@ class DefendedTarget:
         stochastic: bool,
         differentiable: bool,
         width: int = WIDTH,
+        witness: Witness | None = None,
     ) -> None:
         self.stochastic = stochastic
         self.width = width
         self._defense = defense
         self._ledger = ledger
+        # What a surrogate gets wrong says little of the defence.
+        self._witness = witness if differentiable else None
         # BPDA: what has no useful gradient is followed by its surrogate.
         self._scores = defense.logits if differentiable else defense.surrogate
 
     @property
     def undefended(self) -> DefendedTarget:
         """The plain model inside the defence."""
-        plain = Identity(model=self._defense.model)
+        return self.beside(self._defense.model)
+
+    def beside(self, model: nn.Module) -> DefendedTarget:
+        """See Target.beside. What it gets wrong says nothing of the defence: no witness."""
         return DefendedTarget(
-            plain, self._ledger, stochastic=False, differentiable=True, width=self.width
+            Identity(model=model),
+            self._ledger,
+            stochastic=False,
+            differentiable=True,
+            width=self.width,
         )
 
     @torch.no_grad()
     def logits(self, x: Tensor, streams: Streams) -> Tensor:
         """See Target.logits."""
         self._ledger.charge(streams.samples, self._defense.passes)
-        return self._defense.logits(x, streams)
+        scores = self._defense.logits(x, streams)
+        self._see(x, scores, streams)
+        return scores
 
     def ascent(self, x: Tensor, y: Tensor, loss: Loss, streams: Streams) -> Ascent:
         """See Target.ascent. A target that has no gradient at all gives zeros, and a finding."""
@@ -105,6 +126,7 @@ class DefendedTarget:
         x = x.detach().requires_grad_()
         with torch.enable_grad():
             scores = self._scores(x, streams)
+            self._see(x, scores, streams)
             if not scores.requires_grad:
                 return [Ascent(scores.detach(), torch.zeros_like(x)) for _ in losses]
             # A sum, not a mean: each sample's gradient must not depend on the batch it is in.
@@ -126,9 +148,14 @@ class DefendedTarget:
         self._ledger.charge(streams.samples, passes)
         with torch.enable_grad():
             scores = self._scores(x, streams)
+        self._see(x, scores, streams)
         if scores.requires_grad:
             scores.register_hook(lambda _: self._ledger.charge(streams.samples, 0, passes))
         return scores
+
+    def _see(self, x: Tensor, scores: Tensor, streams: Streams) -> None:
+        if self._witness is not None:
+            self._witness.see(x, scores.detach(), streams)
 
 
 @contextmanager

@@ -26,6 +26,7 @@ ENGINE = {
     "judge",
     "plan",
     "probes",
+    "proposals",
     "shard",
     "subject",
     "suites",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from robustcode.attacks.base import Ascent, Attack, Loss, Target
 from robustcode.defenses.base import Defense
@@ -45,6 +45,10 @@ class Watched:
     def undefended(self) -> Watched:
         """See Target.undefended."""
         return Watched(self.target.undefended, self.queries)
+
+    def beside(self, model: nn.Module) -> Watched:
+        """See Target.beside."""
+        return Watched(self.target.beside(model), self.queries)
 
     @property
     def width(self) -> int:

@@ -1,0 +1,135 @@
+"""Runs that differ in eps alone, as one curve."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from robustcode.components import number
+from robustcode.errors import ConfigError
+from robustcode.reports.figures import Dot
+from robustcode.reports.grids import (
+    AFTER_BUDGET,
+    BOUND,
+    CLUSTERED,
+    EXACT,
+    Grid,
+    counted,
+    first_of,
+    interval_of,
+    percent,
+)
+from robustcode.reports.table import Row, Source, as_text, name_of
+
+MONOTONE = (
+    "A sample that is broken at one eps is broken at every larger one, by the same input; where "
+    "runs were started from one another, passes are what each eps cost on top of those before it."
+)
+
+
+@dataclass(frozen=True)
+class Series:
+    """One defence in one norm under ascending eps.
+
+    Attributes:
+        name: what was attacked.
+        norm: in which norm.
+        members: eps and run.
+    """
+
+    name: str
+    norm: str
+    members: tuple[tuple[float, Source], ...]
+
+    @property
+    def title(self) -> str:
+        """What the curve shows."""
+        return f"Accuracy of {self.name} as eps grows, in {self.norm}"
+
+
+def series_of(found: Sequence[Source]) -> list[Series]:
+    """The curves among some runs: at least two eps, and the same in all else that matters."""
+    groups: dict[tuple[str, ...], list[tuple[float, Source]]] = {}
+    for source in found:
+        norm, colon, eps = source.fact("threat").partition(":")
+        if colon and source.attacks:
+            try:
+                place = number(eps, "eps")
+            except ConfigError:  # a run of another make: it has no place on a curve
+                continue
+            groups.setdefault((norm, *_held(source)), []).append((place, source))
+    series = []
+    for key, members in groups.items():
+        members.sort(key=lambda pair: pair[0])
+        places = [place for place, _ in members]
+        if len(places) > 1 and len(set(places)) == len(places):
+            series.append(Series(name_of(members[0][1]), key[0], tuple(members)))
+    return series
+
+
+def _held(source: Source) -> list[str]:
+    """What must not differ along a curve: the defence, the samples, the attacks."""
+    facts = [source.fact(name) for name in ("model", "defense", "data", "samples", "indices")]
+    inputs = [source.run.manifest.get(name) for name in ("checkpoint_sha256", "data_sha256")]
+    # The attack that goes on from the last point is there on all points but the first.
+    attacks = [
+        {"name": attack["name"], **(attack.get("settings") or {})}
+        for attack in source.attacks
+        if attack["name"] != "warm"
+    ]
+    return [*facts, *map(as_text, inputs), as_text(attacks)]
+
+
+def curve_grid(series: Series, rows: Mapping[str, Sequence[Row]]) -> Grid:
+    """One line an eps: what is left, and what it cost."""
+    lines, unfinished = [], False
+    for _, source in series.members:
+        worst = first_of(rows[source.label], "worst case")
+        if worst is None:
+            continue
+        attacks = source.attacks
+        passes = sum(a.get("forwards", 0) + a.get("backwards", 0) for a in attacks)
+        unfinished |= bool(worst.unfinished)
+        lines.append(
+            (
+                source.fact("threat"),
+                f"{worst.samples or 0:,}",
+                percent(worst.value, worst.samples),
+                interval_of(worst),
+                f"{worst.unfinished or 0:,}",
+                f"{passes:,}",
+            )
+        )
+    notes = [BOUND, CLUSTERED if any(s.draws for _, s in series.members) else EXACT, MONOTONE]
+    return Grid(
+        series.title,
+        ("threat", "n", "worst case, %", "95 % interval, %", "unfinished", "attacks' passes"),
+        ("text", *("number",) * 5),
+        tuple(lines),
+        (*notes, AFTER_BUDGET) if unfinished else tuple(notes),
+    )
+
+
+def curve_dots(
+    series: Series, rows: Mapping[str, Sequence[Row]]
+) -> tuple[tuple[Dot, ...], tuple[float, ...]]:
+    """The values of a curve, and the eps at which each stands."""
+    found = []
+    for eps, source in series.members:
+        worst = first_of(rows[source.label], "worst case")
+        if worst is not None and worst.value is not None:
+            label = source.fact("threat")
+            found.append((Dot(label, "worst case", worst.value, worst.low, worst.high), eps))
+    return tuple(dot for dot, _ in found), tuple(eps for _, eps in found)
+
+
+def curve_verdict(series: Series, rows: Mapping[str, Sequence[Row]]) -> str:
+    """The curve in one sentence."""
+    kept = []
+    for _, source in series.members:
+        worst = first_of(rows[source.label], "worst case")
+        if worst is not None:
+            kept.append(f"{percent(worst.value, worst.samples)} % at {source.fact('threat')}")
+    _, first = series.members[0]
+    count = counted(first.run.summary.get("samples") or 0, "sample")
+    return f"On {count} of {first.fact('data')}, {series.name} keeps {', '.join(kept)}."

@@ -1,0 +1,174 @@
+"""What the attacks proposed on one shard, as it is kept: records, and the worst inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from robustcode.defenses import ABSTAIN
+from robustcode.judge import Verdict
+from robustcode.records import Record
+from robustcode.threat import ThreatModel, column
+
+
+@dataclass(frozen=True)
+class Judged:
+    """An input of every sample of a shard, judged twice where the defence is stochastic.
+
+    Attributes:
+        x: the inputs.
+        verdict: what is reported.
+        choosing: on other draws, by which the worst of several inputs is chosen.
+    """
+
+    x: Tensor
+    verdict: Verdict
+    choosing: Verdict
+
+    def hopeless(self, y: Tensor) -> Tensor:
+        """Where no decision was right, by the draws that choose; bool of shape (batch,)."""
+        return self.choosing.share_right(y) == 0
+
+    def take(self, rows: Tensor, other: Judged) -> None:
+        """Let the verdicts on some rows be those of another, whose inputs stand there."""
+        self.verdict.votes[rows] = other.verdict.votes[rows]
+        self.choosing.votes[rows] = other.choosing.votes[rows]
+
+    def less(self, rows: Tensor, other: Judged) -> Judged:
+        """The same but for some rows, on which inputs and verdicts are those of another."""
+        self.take(rows, other)
+        return Judged(other.x.where(column(rows, self.x), self.x), self.verdict, self.choosing)
+
+
+@dataclass(frozen=True)
+class Proposed:
+    """What one attack found, and what it spent.
+
+    ``carried`` are the places in the plan of the earlier attacks whose proposals stand in for
+    this one's, -1 where it ran itself. Where it is not ``finished`` the sample itself stands. A
+    ``control`` is there to be compared with.
+    """
+
+    name: str
+    control: bool
+    carried: Tensor
+    finished: Tensor
+    judged: Judged
+    forwards: Tensor
+    backwards: Tensor
+    seconds: float
+
+    def broken(self, y: Tensor) -> Tensor:
+        """Which samples it left no chance, bool of shape (batch,)."""
+        return self.judged.hopeless(y) & self.finished
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Everything that came of a shard.
+
+    Attributes:
+        samples: int64, indices in the split.
+        y: their labels.
+        proved: those that were not attacked since nothing can break them.
+        clean: the samples themselves.
+        proposed: what each attack made of them, in the order of the plan.
+    """
+
+    samples: Tensor
+    y: Tensor
+    proved: Tensor
+    clean: Judged
+    proposed: Sequence[Proposed]
+
+    @cached_property
+    def worst(self) -> Tensor:
+        """Place of the attack whose proposal is each sample's worst; -1 for the sample itself.
+
+        Of equals the first if they leave no chance, since it did the work, and else the last that
+        is no control: a later run goes on from there, and later attacks are the stronger ones. An
+        attack that only ties with the untouched sample still stands for it, so that a proposal is
+        shown wherever one was made.
+        """
+        shares = torch.stack([p.judged.choosing.share_right(self.y) for p in self.proposed])
+        # Nothing is known of an attack that did not come to an end.
+        shares[~torch.stack([p.finished for p in self.proposed])] = torch.inf
+        least, first = shares.min(0).values, shares.argmin(0)
+        searched = torch.tensor([not p.control for p in self.proposed], device=shares.device)
+        equals = (shares == least) & searched[:, None]
+        last = len(shares) - 1 - equals.flip(0).int().argmax(0)
+        chosen = last.where((least > 0) & equals.any(0), first)
+        return chosen.where(least <= self.clean.choosing.share_right(self.y), -1)
+
+    def pictures(self) -> dict[str, Tensor]:
+        """Each sample's worst input, whose it is, and whether some attack broke the sample."""
+        x_adv = self.clean.x.clone()
+        for place, p in enumerate(self.proposed):
+            x_adv = p.judged.x.where(column(self.worst == place, x_adv), x_adv)
+        broken = torch.stack([p.broken(self.y) for p in self.proposed]).any(0)
+        pictures = {"sample": self.samples, "attack": self.worst, "x_adv": x_adv, "broken": broken}
+        return {name: value.cpu().contiguous() for name, value in pictures.items()}
+
+    def records(self, threat: ThreatModel, seed: int, votes: bool) -> list[Record]:
+        """One for each sample and attack, sample by sample; with ``votes`` if they can differ."""
+        clean = {
+            "sample": self.samples.tolist(),
+            "label": self.y.tolist(),
+            "clean": _classes(self.clean.verdict),
+            "clean_correct": self._correct(self.clean.verdict, votes),
+            "clean_votes": _counts(self.clean.verdict, votes),
+            "proved": self.proved.tolist(),
+        }
+        columns = [
+            _rows({**clean, **self._of(place, threat, votes)}, attack=p.name, seed=seed)
+            for place, p in enumerate(self.proposed)
+        ]
+        return [Record(**row) for rows in zip(*columns, strict=True) for row in rows]
+
+    def _of(self, place: int, threat: ThreatModel, votes: bool) -> dict[str, list[Any]]:
+        """What the records say of one attack, by field; None where it did not come to an end."""
+        p, done = self.proposed[place], self.proposed[place].finished.tolist()
+        choosing = p.judged.choosing.share_right(self.y).tolist()
+        names = [other.name for other in self.proposed]
+        return {
+            "prediction": _classes(p.judged.verdict),
+            "correct": _where(done, self._correct(p.judged.verdict, votes)),
+            "votes": _where(done, _counts(p.judged.verdict, votes)),
+            "choosing": _where(done, choosing if votes else [None] * len(done)),
+            "selected": (self.worst == place).tolist(),
+            "distance": threat.distance(p.judged.x, self.clean.x).tolist(),
+            "forwards": p.forwards.tolist(),
+            "backwards": p.backwards.tolist(),
+            "carried": [names[other] if other >= 0 else None for other in p.carried.tolist()],
+            "finished": done,
+        }
+
+    def _correct(self, verdict: Verdict, votes: bool) -> list[Any]:
+        shares = verdict.share_right(self.y).tolist()
+        return shares if votes else [share == 1 for share in shares]
+
+
+def _rows(columns: dict[str, list[Any]], **same: Any) -> list[dict[str, Any]]:
+    """A table's rows from its columns, and what is the same in all of them."""
+    return [
+        {**dict(zip(columns, row, strict=True)), **same}
+        for row in zip(*columns.values(), strict=True)
+    ]
+
+
+def _where(known: list[bool], values: list[Any]) -> list[Any]:
+    return [value if is_known else None for is_known, value in zip(known, values, strict=True)]
+
+
+def _classes(verdict: Verdict) -> list[int | None]:
+    return [None if label == ABSTAIN else label for label in verdict.majority().tolist()]
+
+
+def _counts(verdict: Verdict, votes: bool) -> list[Any]:
+    counts = verdict.votes.tolist()
+    return [tuple(row) if votes else None for row in counts]
