@@ -80,6 +80,8 @@ class Attack(ABC):
         control: it is there to be beaten, and need not find what can be found.
         minimal: it looks for the nearest wrong input, whatever eps is; eps only decides which of
             what it finds it may propose.
+        coarse: it tries inputs of a few forms only, such as corners of the ball, and may need twice
+            the eps that the nearest wrong input has.
         one_step: it takes a single step, which is exact on linear models of two classes only.
     """
 
@@ -87,6 +89,7 @@ class Attack(ABC):
     needs_gradient: ClassVar[bool] = True
     control: ClassVar[bool] = False
     minimal: ClassVar[bool] = False
+    coarse: ClassVar[bool] = False
     one_step: ClassVar[bool] = False
 
     @abstractmethod

@@ -63,6 +63,7 @@ class Square(Attack):
     """
 
     needs_gradient = False
+    coarse = True
 
     queries: int = 5000
     p: float = 0.8

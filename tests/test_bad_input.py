@@ -131,7 +131,7 @@ def test_a_threat_that_is_none(refused: Callable[..., str], threat: str) -> None
 
 
 def test_unknown_attack_with_a_suggestion(refused: Callable[..., str]) -> None:
-    assert "Did you mean 'pgd'?" in refused("--attack", "pgdd")
+    assert "Did you mean 'pgd'" in refused("--attack", "pgdd")
 
 
 def test_unknown_key_with_its_path(refused: Callable[..., str]) -> None:

@@ -58,7 +58,12 @@ def attack_checks() -> tuple[Check[Attack], ...]:
         Check("it spends each query on the sample that it is charged to", _own_queries),
         Check("it gives each sample draws of its own", _own_draws),
         Check("it breaks nothing 5 % below the critical eps", _breaks_nothing),
-        Check("it breaks every sample 5 % above its critical eps", _breaks_all, _searches),
+        Check("it breaks every sample 5 % above its critical eps", _breaks_all, _searches_finely),
+        Check(
+            "it breaks every sample at twice its critical eps",
+            _breaks_all_at_twice,
+            lambda attack: attack.coarse,
+        ),
         Check(
             "it breaks every sample 5 % above its critical eps with the box in its way",
             _breaks_at_walls,
@@ -93,7 +98,11 @@ def _searches(attack: Attack) -> bool:
 
 
 def _iterates(attack: Attack) -> bool:
-    return not attack.control and not attack.one_step
+    return not attack.control and not attack.one_step and not attack.coarse
+
+
+def _searches_finely(attack: Attack) -> bool:
+    return not attack.control and not attack.coarse
 
 
 def _takes_draws(attack: Attack) -> bool:
@@ -228,6 +237,18 @@ def _breaks_at_walls(attack: Attack) -> None:
         _break(attack, walled_problem(norm))
 
 
+def _breaks_all_at_twice(attack: Attack) -> None:
+    for norm in _norms(attack):
+        for problem in (*open_problems(norm), walled_problem(norm)):
+            threat = rounded(norm, 2 * problem.critical.max().item())
+            broken = _broken(problem, attempt(attack, problem, threat).x_adv)
+            require(
+                bool(broken.all()),
+                f"on {problem.name} {int((~broken).sum())} of {len(broken)} samples stand with "
+                f"{threat}, twice what the last of them takes",
+            )
+
+
 def _break(attack: Attack, problem: LinearProblem) -> None:
     """Each sample at its own eps, in the company of those that fall sooner and those that hold."""
     for critical in problem.critical.tolist():
@@ -324,8 +345,10 @@ def _unmoved_by_luck(attack: Attack) -> None:
 def _averages(attack: Attack) -> None:
     norm = _norms(attack)[0]
     one, many = (_gain(attack, norm, draws) for draws in (1, DRAWS))
+    # A coarse attack gains half as much at best.
+    share = 0.5 if attack.coarse else 1.0
     require(
-        many >= min(GOOD_GAIN, one + MORE_GAIN),
+        many >= share * min(GOOD_GAIN, one / share + MORE_GAIN),
         f"in {norm} it makes {many:.0%} of the possible gain with draws={DRAWS}, and {one:.0%} "
         "with draws=1",
     )
