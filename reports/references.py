@@ -20,19 +20,42 @@ _FAB = (
     "Croce and Hein 2020, Minimally distorted adversarial examples with a fast adaptive boundary "
     "attack, arXiv:1907.02044."
 )
+_PGD = (
+    "Madry, Makelov, Schmidt, Tsipras and Vladu 2018, Towards deep learning models resistant to "
+    "adversarial attacks, arXiv:1706.06083."
+)
 
 REFERENCES = {
     "fgsm": "Goodfellow, Shlens and Szegedy 2015, Explaining and harnessing adversarial examples, "
     "arXiv:1412.6572.",
-    "pgd": "Madry, Makelov, Schmidt, Tsipras and Vladu 2018, Towards deep learning models "
-    "resistant to adversarial attacks, arXiv:1706.06083.",
+    "pgd": _PGD,
+    "warm": _PGD,
     "transfer": "Papernot, McDaniel and Goodfellow 2016, Transferability in machine learning, "
     "arXiv:1605.07277.",
     "apgd-ce": _AUTOATTACK,
     "apgd-dlr": _AUTOATTACK,
     "apgd-t": _AUTOATTACK,
+    "apgd-margin": _AUTOATTACK,
+    "apgd-pm": _AUTOATTACK + " The loss: Xie, Zheng, Huang, Ye and Ma 2024, Towards million-scale "
+    "adversarial robustness evaluation with stronger individual attacks, arXiv:2411.15210.",
     "fab": _FAB,
     "fab-t": _FAB,
+    "deepfool": "Moosavi-Dezfooli, Fawzi and Frossard 2016, DeepFool: a simple and accurate method "
+    "to fool deep neural networks, arXiv:1511.04599.",
+    "ddn": "Rony, Hafemann, Oliveira, Ben Ayed, Sabourin and Granger 2019, Decoupling direction "
+    "and norm for efficient gradient-based L2 adversarial attacks and defenses, arXiv:1811.09600.",
+    "fmn": "Pintor, Roli, Brendel and Biggio 2021, Fast minimum-norm adversarial attacks through "
+    "adaptive norm constraints, arXiv:2102.12827.",
+    "cw": "Carlini and Wagner 2017, Towards evaluating the robustness of neural networks, "
+    "arXiv:1608.04644.",
+    "nes": "Ilyas, Engstrom, Athalye and Lin 2018, Black-box adversarial attacks with limited "
+    "queries and information, arXiv:1804.08598.",
+    "spsa": "Uesato, O'Donoghue, van den Oord and Kohli 2018, Adversarial risk and the dangers of "
+    "evaluating against weak attacks, arXiv:1802.05666.",
+    "hopskipjump": "Chen, Jordan and Wainwright 2020, HopSkipJumpAttack: a query-efficient "
+    "decision-based attack, arXiv:1904.02144.",
+    "aggmo": "Sitawarin, Golan-Strieb and Wagner 2022, Demystifying the adversarial robustness of "
+    "random transformation defenses, arXiv:2207.03574.",
     "square": "Andriushchenko, Croce, Flammarion and Hein 2020, Square attack, arXiv:1912.00049.",
     "gaussian-noise": "Cohen, Rosenfeld and Kolter 2019, Certified adversarial robustness via "
     "randomized smoothing, arXiv:1902.02918.",
