@@ -104,15 +104,21 @@ def _required(declared: dataclasses.Field[Any]) -> bool:
 
 
 def settings_of(component: object) -> dict[str, Scalar]:
-    """Every plain setting of a component, defaults included, for records and reports."""
+    """Every plain setting of a component, defaults included, for records and reports.
+
+    Several values are joined as ``convert`` reads them, ``.485+.456+.406``; of none at all there is
+    nothing to say.
+    """
     if not dataclasses.is_dataclass(component):
         return {}
-    pairs = ((f.name, getattr(component, f.name)) for f in dataclasses.fields(component))
-    return {
-        key: value.value if isinstance(value, Enum) else value
-        for key, value in pairs
-        if isinstance(value, bool | int | float | str | Enum)
-    }
+    settings: dict[str, Scalar] = {}
+    for f in dataclasses.fields(component):
+        value = getattr(component, f.name)
+        if isinstance(value, tuple) and value:
+            settings[f.name] = "+".join(map(str, value))
+        elif isinstance(value, bool | int | float | str | Enum):
+            settings[f.name] = value.value if isinstance(value, Enum) else value
+    return settings
 
 
 def convert(value: Any, kind: Any, path: str) -> Any:

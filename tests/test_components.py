@@ -183,23 +183,25 @@ def test_the_kind_of_error_is_kept() -> None:
 
 
 def test_settings_of_a_component_include_its_defaults() -> None:
-    wheel = Wheel(model=object(), radius=0.5, gears=(1,))
+    wheel = Wheel(model=object(), radius=0.5, gears=(1, 3))
     assert settings_of(wheel) == {
         "radius": 0.5,
         "spokes": 12,
         "shape": "round",
         "driven": False,
         "maker": "nobody",
+        "gears": "1+3",
         "worn": 0,
     }
     assert settings_of(Plain()) == {}
 
 
 def test_settings_of_a_component_build_it_again() -> None:
-    settings = {**settings_of(Wheel(model=None, radius=0.1 + 0.2, shape=Shape.SQUARE))}
+    wheel = Wheel(model=None, radius=0.1 + 0.2, shape=Shape.SQUARE, gears=(2, 5))
+    settings = settings_of(wheel)
     del settings["worn"]
     again = Component("wheel", settings).build(WHEELS, "wheels[1]", model=None)
-    assert again == Wheel(model=None, radius=0.1 + 0.2, shape=Shape.SQUARE)
+    assert again == wheel
 
 
 # --- values
