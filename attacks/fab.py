@@ -171,7 +171,7 @@ class FAB(Attack):
         """Move ``x_adv`` (batch, values) beyond the planes, in place."""
         box = Box(threat.low, threat.high)
         from_here = onto_plane(threat.norm, x_adv, weight, -lead, box)
-        ahead = torch.einsum("bv,bv->b", weight, x_adv - x)
+        ahead = (x_adv - x).mul_(weight).sum(1)
         from_x = onto_plane(threat.norm, x, weight, ahead - lead, box)
         near, far = from_here.size.clamp(min=STILL), from_x.size.clamp(min=STILL)
         share = (near / (near + far)).clamp(max=self.alpha_max)

@@ -48,24 +48,17 @@ def onto_plane(norm: Norm, z: Tensor, weight: Tensor, gap: Tensor, box: Box) -> 
     ``z`` and ``weight`` are of shape (batch, values) and ``gap`` of shape (batch,). Where the box
     does not reach the plane, every value goes as far as it can; where a weight is zero, nowhere.
     """
-    signed = weight * (1 - 2 * (gap < 0).to(z.dtype))[:, None]
-    room = torch.where(signed > 0, box.high - z, z - box.low)
-    strength = weight.abs()
-    # What has no weight must not set the size of the move.
-    room.masked_fill_(strength == 0, 0)
-    steps, size = SIZES[norm](strength, room, gap.abs())
-    return Move(steps.copysign_(signed), size)
+    way = weight.sign().mul_(torch.where(gap < 0, -1.0, 1.0).to(z.dtype)[:, None])
+    # One of the two is the way to the wall ahead, the other is behind and negative. What has no
+    # weight has no room, and so does not set the size of the move.
+    room = torch.maximum((box.high - z).mul_(way), (box.low - z).mul_(way))
+    steps, size = SIZES[norm](weight.abs(), room, gap.abs())
+    return Move(steps.mul_(way), size)
 
 
 def _linf(weight: Tensor, room: Tensor, gap: Tensor) -> tuple[Tensor, Tensor]:
     """Every value moves by the radius, or its room."""
-    total = weight.sum(1)
-    radius = _first(gap, total)
-    least, rows = room.amin(1), None
-    rows = (least < radius).nonzero().squeeze(1)
-    if len(rows):
-        own = weight[rows], room[rows]
-        radius = radius.index_copy(0, rows, _newton(*own, gap[rows], radius[rows], _level))
+    radius = _newton(weight, room, gap, _first(gap, weight.sum(1)), _level)
     steps = torch.minimum(room, radius[:, None], out=room)
     # With the whole room used up, the radius may be more than any value moves.
     return steps, steps.amax(1) if steps.shape[1] else radius
@@ -73,12 +66,7 @@ def _linf(weight: Tensor, room: Tensor, gap: Tensor) -> tuple[Tensor, Tensor]:
 
 def _l2(weight: Tensor, room: Tensor, gap: Tensor) -> tuple[Tensor, Tensor]:
     """Every value moves by its weight times the radius, or its room."""
-    radius = _first(gap, weight.square().sum(1))
-    met = (weight * radius[:, None] > room).any(1)
-    rows = met.nonzero().squeeze(1)
-    if len(rows):
-        own = weight[rows], room[rows]
-        radius = radius.index_copy(0, rows, _newton(*own, gap[rows], radius[rows], _slanted))
+    radius = _newton(weight, room, gap, _first(gap, weight.square().sum(1)), _slanted)
     # A product of zero and infinity has no room either.
     steps = torch.nan_to_num(weight * radius[:, None], nan=0.0).minimum(room)
     return steps, torch.linalg.vector_norm(steps, dim=1)
@@ -111,15 +99,17 @@ Gain = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 def _level(weight: Tensor, room: Tensor, radius: Tensor) -> tuple[Tensor, Tensor]:
-    free = (room > radius[:, None]).to(weight.dtype)
-    gained = _dot(weight, torch.minimum(room, radius[:, None]))
-    return gained, _dot(weight, free)
+    steps = torch.minimum(room, radius[:, None])
+    gained = steps.mul_(weight).sum(1)
+    free = torch.gt(room, radius[:, None], out=steps)
+    return gained, free.mul_(weight).sum(1)
 
 
 def _slanted(weight: Tensor, room: Tensor, radius: Tensor) -> tuple[Tensor, Tensor]:
     steps = weight * radius[:, None]
-    free = weight.masked_fill(steps >= room, 0)
-    return _dot(weight, steps.minimum(room)), _dot(free, free)
+    gained = steps.minimum(room).mul_(weight).sum(1)
+    free = torch.gt(room, steps, out=steps)
+    return gained, free.mul_(weight).mul_(weight).sum(1)
 
 
 def _newton(weight: Tensor, room: Tensor, gap: Tensor, radius: Tensor, gain: Gain) -> Tensor:
@@ -149,10 +139,6 @@ def _newton(weight: Tensor, room: Tensor, gap: Tensor, radius: Tensor, gain: Gai
 def _first(gap: Tensor, slope: Tensor) -> Tensor:
     """The radius without a box; zero on the plane itself, infinite where there is no plane."""
     return torch.where(gap > 0, gap / slope, 0)
-
-
-def _dot(one: Tensor, other: Tensor) -> Tensor:
-    return torch.einsum("bv,bv->b", one, other)
 
 
 SIZES: dict[Norm, Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]] = {

@@ -318,7 +318,11 @@ def demo(
 @app.command("list")
 def list_(
     what: Annotated[
-        str, typer.Argument(help="attacks, defenses, models, data, recipes, methods or suites.")
+        str,
+        typer.Argument(
+            help="attacks, defenses, models, data, recipes, methods, suites, or the attacks of a "
+            "library: torchattacks, foolbox."
+        ),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:

@@ -66,11 +66,15 @@ def _settings(entry: object) -> dict[str, Any]:
     """What may be set by ``NAME:key=value``, with its default; None where there is none."""
     if not dataclasses.is_dataclass(entry):
         return {}
-    return {
-        f.name: None if f.default is dataclasses.MISSING else f.default
-        for f in dataclasses.fields(entry)
-        if f.init and f.name not in GIVEN
-    }
+    settings = {}
+    for f in dataclasses.fields(entry):
+        # A classifier that is named in text (transfer's) is a setting like any other.
+        if not f.init or (f.name in GIVEN and not isinstance(f.default, str)):
+            continue
+        settings[f.name] = None if f.default is dataclasses.MISSING else f.default
+        if settings[f.name] == ():
+            settings[f.name] = ""
+    return settings
 
 
 def _library(prefix: str) -> list[dict[str, Any]]:
