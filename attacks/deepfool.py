@@ -118,7 +118,7 @@ class DeepFool(Attack):
             if len(places) == 0:
                 break
             total[places] += weight
-            ahead = torch.einsum("bv,bv->b", weight, end[places] - bare[places])
+            ahead = (end[places] - bare[places]).mul_(weight).sum(1)
             bare[places] += onto_plane(threat.norm, bare[places], weight, ahead - lead, box).move
             way = (bare[places] - nearest.x[places]).mul_(1 + self.overshoot)
             end[places] = way.add_(nearest.x[places]).clamp_(threat.low, threat.high)

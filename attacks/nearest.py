@@ -79,8 +79,10 @@ class Nearest:
         hopeful = self.open[rows] & (wrong | (lead < self.margin[rows]))
         # Distances are taken of few rows only: most inputs on the way are neither.
         some = hopeful.nonzero().squeeze(1)
-        places, chosen, lead, wrong = rows[some], x_adv[some], lead[some], wrong[some]
-        distance = self.threat.distance(chosen, self.x[places])
+        places, lead, wrong = rows[some], lead[some], wrong[some]
+        # Of whole inputs index_select takes a fifth of the time that indexing takes.
+        chosen = x_adv.index_select(0, some)
+        distance = self.threat.distance(chosen, self.x.index_select(0, places))
         # Half of what ThreatModel.check grants: summed in another batch a distance differs a bit.
         slack = self.threat.rounding(self.x) / 2 if len(self.x) else 0.0
         allowed = distance <= self.threat.eps + slack

@@ -108,10 +108,10 @@ class ThreatModel:
     def distance(self, x_adv: Tensor, x: Tensor) -> Tensor:
         """Size of each perturbation, shape (batch,)."""
         move = (x_adv - x).flatten(1)
-        if self.norm is Norm.LINF and move.shape[1]:
-            return move.abs_().amax(1)  # vector_norm takes ten times as long for it
-        order = {Norm.LINF: torch.inf, Norm.L2: 2, Norm.L1: 1}[self.norm]
-        return torch.linalg.vector_norm(move, ord=order, dim=1)
+        if self.norm is Norm.LINF:
+            # vector_norm takes ten times as long.
+            return move.abs().amax(1)
+        return torch.linalg.vector_norm(move, ord={Norm.L2: 2, Norm.L1: 1}[self.norm], dim=1)
 
     def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
         """The allowed inputs nearest to ``x_adv`` (in l2), shape (batch, ...).
