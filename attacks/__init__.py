@@ -22,6 +22,7 @@ from robustcode.attacks.losses import LOSSES, LossName
 from robustcode.attacks.nes import NES
 from robustcode.attacks.noise import Noise
 from robustcode.attacks.pgd import PGD
+from robustcode.attacks.scout import Scout
 from robustcode.attacks.spsa import SPSA
 from robustcode.attacks.square import Square
 from robustcode.attacks.torchattacks_peer import TorchattacksPeer
@@ -55,6 +56,7 @@ __all__ = [
     "Loss",
     "LossName",
     "Noise",
+    "Scout",
     "Square",
     "Target",
     "TargetedFAB",

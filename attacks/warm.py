@@ -11,6 +11,7 @@ from torch import Tensor
 from robustcode.attacks.base import ATTACKS, Attack, Target
 from robustcode.attacks.losses import LossName
 from robustcode.attacks.pgd import PGD
+from robustcode.attacks.started import StartedPGD
 from robustcode.errors import ConfigError
 from robustcode.seeds import Streams
 from robustcode.store import load_run
@@ -63,7 +64,7 @@ class Warm(Attack):
         return x_adv
 
     def _ascent(self, samples: Tensor, starts: Tensor) -> PGD:
-        return _Started(
+        return StartedPGD(
             steps=self.steps,
             step=self.step,
             draws=self.draws,
@@ -95,16 +96,3 @@ class Warm(Attack):
                 if "broken" in shard.keys():  # noqa: SIM118 - not a mapping; absent in old folders
                     broken[mine] = shard.get_tensor("broken").to(x.device)[theirs]
         return x_adv, broken
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Started(PGD):
-    """PGD from given starts, one for each of ``samples``."""
-
-    samples: Tensor
-    starts: Tensor
-
-    def _start(self, x: Tensor, threat: ThreatModel, streams: Streams) -> Tensor:
-        known = self.samples.sort()
-        rows = known.indices[torch.searchsorted(known.values, streams.samples)]
-        return threat.project(self.starts[rows], x)

@@ -138,7 +138,7 @@ def _stated(row: Row) -> str:
     interval = interval_of(row)
     limits = f" (95 % interval {interval} %)" if interval else ""
     if row.unfinished:
-        limits = f" ({counted(row.unfinished, 'sample')} unfinished; between {interval} %)"
+        limits = f" ({counted(row.unfinished, 'sample')} unfinished; from {interval} %)"
     return f"{percent(row.value, row.samples)} %{limits}"
 
 

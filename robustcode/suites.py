@@ -22,7 +22,7 @@ RAND_DRAWS, PLUS_RESTARTS = 20, 5
 
 
 def quick(facts: Facts, norm: Norm) -> list[Component]:
-    """Seconds: the control, and three short searches; within half a point of `standard`."""
+    """Seconds: the control, and `scout`, which spends its passes on who is near the boundary."""
     if facts.stochastic:
         draws = {"draws": min(4, draws_for(facts.noise))}
         return [
@@ -31,20 +31,7 @@ def quick(facts: Facts, norm: Norm) -> list[Component]:
             Component("transfer", {"steps": 20}),
             Component("pgd", {"steps": 20, "loss": "margin", **draws}),
         ]
-    return [Component("noise"), *brief()]
-
-
-def brief() -> list[Component]:
-    """What was found to break most per pass on the published networks: see benchmarks.
-
-    Short searches from many starts find what masked gradients hide; long ones towards every class,
-    narrowed to the two nearest after ten steps, find what is merely hard.
-    """
-    return [
-        Component("apgd-pm", {"steps": 20, "restarts": 3}),
-        Component("apgd-t", {"targets": TARGETS, "keep": 2}),
-        Component("apgd-t", {"targets": 3, "order": "malt", "steps": 20, "restarts": 3}),
-    ]
+    return [Component("noise", {"tries": 5}), Component("scout")]
 
 
 def standard(facts: Facts, norm: Norm) -> list[Component]:
@@ -120,7 +107,7 @@ def strong(facts: Facts, norm: Norm) -> list[Component]:
     losses = ("apgd-ce", "apgd-margin", "apgd-pm", "apgd-dlr")
     return [
         Component("noise"),
-        *brief(),
+        Component("scout"),
         Component("transfer"),
         # Many short searches before long ones: they break most of what is broken, for little.
         *(Component(name, {"steps": 20, "restarts": 10}) for name in losses),
