@@ -20,7 +20,7 @@ from torch import Size, Tensor
 
 from robustcode.attacks.base import Target
 from robustcode.attacks.climb import ROUNDING
-from robustcode.attacks.losses import margin
+from robustcode.attacks.losses import margin, margin_scale
 from robustcode.attacks.moves import Moves
 from robustcode.attacks.windows import Turns
 from robustcode.seeds import Streams
@@ -41,7 +41,7 @@ class Answer(NamedTuple):
     """What a query says of some inputs."""
 
     score: Tensor  # (batch,): lower is more broken
-    logits: Tensor  # (batch, classes); none of a stochastic target
+    scale: Tensor  # (batch,), of its rounding; of no use where the target is stochastic
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Question:
         own, y, images = self.streams[rows], self.y[rows], x_adv.view(-1, *self.shape)
         if not self.target.stochastic:
             logits = self.target.logits(images, own)
-            return Answer(_lead(logits, y), logits)
+            return Answer(_lead(logits, y), margin_scale(logits, y))
         right = torch.zeros(len(rows), dtype=torch.float64, device=x_adv.device)
         lead = torch.zeros_like(right)
         together = min(max(self.target.width // len(rows), 1), self.draws)
@@ -88,14 +88,13 @@ class Question:
             lead += leads.sum(0)
         # The mean margin in (0, 1): it decides where as many draws are right.
         score = right + 0.5 + (lead / self.draws).atan() / math.pi
-        return Answer(score, images.new_zeros(len(rows), 0))
+        return Answer(score, torch.zeros_like(score))
 
     def lost(self, answer: Answer, rows: Tensor) -> Tensor:
         """Which inputs of a batch are broken for good, as climb.Best has it, bool."""
         if self.target.stochastic:
             return torch.zeros_like(rows, dtype=torch.bool)
-        score = answer.score[rows]
-        return score < -ROUNDING * answer.logits[rows].nan_to_num().abs().amax(1)
+        return answer.score[rows] < -ROUNDING * answer.scale[rows]
 
 
 def _lead(logits: Tensor, y: Tensor) -> Tensor:

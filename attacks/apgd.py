@@ -13,8 +13,7 @@ from torch import Tensor
 
 from robustcode.attacks.base import Attack, Loss, Target
 from robustcode.attacks.climb import LEAVE_SHARE, ROUNDING, Order
-from robustcode.attacks.expectation import Slope, more_broken, slope, standing
-from robustcode.attacks.losses import margin
+from robustcode.attacks.expectation import Slope, level, more_broken, slope, standing
 from robustcode.attacks.steps import Pace, pace_for
 from robustcode.errors import ConfigError
 from robustcode.seeds import Streams
@@ -91,6 +90,8 @@ class APGD(Attack):
             return x.clone()
         found = Found.of(x)
         goals = self._goals(target, x, y, threat, streams.child("goals"))
+        if goals.shape[1] == 0:  # one class, and nothing to be taken for
+            return x.clone()
         together = max(1, target.width // goals.shape[1])
         for restart in range(self.restarts):
             standing_ = found.standing(self.until_broken).nonzero().squeeze(1)
@@ -262,7 +263,6 @@ class _Ascent:
         self.order = order = Order.of(here.gradient)
         x_adv, x = order.rows(self.start).contiguous(), order.rows(self.x).contiguous()
         gradient = order.rows(here.gradient)
-        lost = here.margin.isnan()
         rows = _Rows(
             places=crowd.places,
             y=crowd.y,
@@ -277,8 +277,8 @@ class _Ascent:
             top_gradient=gradient.clone(),
             top_loss=here.loss,
             lowest=x_adv.clone(),
-            margin=here.margin.masked_fill(lost, -torch.inf),
-            broken=lost | (here.margin < -ROUNDING * here.scale),
+            margin=here.lead,
+            broken=here.lead < -ROUNDING * here.scale,
             pace=pace_for(self.threat, x, here.loss, steps, self.attack.rho),
         )
         self.leaves = self.leaves and within
@@ -313,14 +313,13 @@ class _Ascent:
 
     def _see(self, rows: _Rows, here: Slope, last: bool) -> None:
         """Take note of what one point of every row is worth."""
-        lost = here.margin.isnan()
-        lead = here.margin.masked_fill(lost, -torch.inf)
+        lead = here.lead
         # How long a broken sample is kept depends on its batch; what it proposes must not.
         better = (lead < rows.margin) & ~self.over[rows.places]
         lower = better.nonzero().squeeze(1)
         rows.lowest.index_copy_(0, lower, rows.x_adv.index_select(0, lower))
         rows.margin = torch.where(better, lead, rows.margin)
-        rows.broken = rows.broken | (better & (lost | (here.margin < -ROUNDING * here.scale)))
+        rows.broken = rows.broken | (better & (lead < -ROUNDING * here.scale))
         self._finish_broken(rows)
         higher = (here.loss > rows.top_loss).nonzero().squeeze(1)
         rows.top.index_copy_(0, higher, rows.x_adv.index_select(0, higher))
@@ -374,13 +373,7 @@ class _Ascent:
 
     def _level(self, loss: Loss, x_adv: Tensor, y: Tensor, streams: Streams, number: int) -> Slope:
         """The same without the gradient, for the last step."""
-        draws = self.attack.draws if self.target.stochastic else 1
-        at = streams.child("step", number)
-        logits = [self.target.logits(x_adv, at.child("draw", draw)) for draw in range(draws)]
-        raised = torch.stack([loss(scores, y) for scores in logits]).mean(0)
-        lead = torch.stack([margin(scores, y) for scores in logits]).mean(0)
-        scale = torch.stack([scores.abs().amax(1) for scores in logits]).amax(0)
-        return Slope(raised, lead, scale, x_adv)
+        return level(self.target, x_adv, y, loss, streams.child("step", number), self.attack.draws)
 
 
 def _start(x: Tensor, threat: ThreatModel, streams: Streams) -> Tensor:

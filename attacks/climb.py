@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import torch
 from torch import Size, Tensor
 
-from robustcode.attacks.losses import margin
+from robustcode.attacks.losses import margin_and_scale
 from robustcode.seeds import Streams
 
 # The search may run on a folded copy of the model whose logits differ in the last digits. A sample
-# is broken for good only by more than such rounding, relative to its largest logit.
+# is broken for good only by more than such rounding, relative to losses.margin_scale.
 ROUNDING = 1e-4
 # Samples leave together, when they are this share of the batch: a batch of a size not seen before
 # costs a small network about one pass, since its convolutions are compiled for each size.
@@ -84,7 +84,8 @@ class Best:
         """Compare with one iterate of every sample, given its logits. ``x_adv`` is used up."""
         # What the judge makes of scores that are not numbers: no decision, so not the right one.
         lost = logits.isnan().any(1)
-        lead = margin(logits, y).to(self.margin.dtype).masked_fill(lost, -torch.inf)
+        lead, scale = margin_and_scale(logits, y)
+        lead = lead.to(self.margin.dtype).masked_fill(lost, -torch.inf)
         # What a broken sample is later offered depends on how long its batch keeps it.
         better = (lead < self.margin) & self.open()
         new, old = better.nonzero().squeeze(1), (~better).nonzero().squeeze(1)
@@ -94,7 +95,7 @@ class Best:
         else:
             self.x_adv = x_adv.index_copy_(0, old, self.x_adv.index_select(0, old))
         self.margin = torch.where(better, lead, self.margin)
-        self.broken = self.broken | lost | (lead < -ROUNDING * logits.abs().amax(1))
+        self.broken = self.broken | lost | (lead < -ROUNDING * scale)
 
     def put(self, rows: Tensor, other: Best, order: Order) -> None:
         """Write what some samples have reached, given in ``order``, in their places, plainly."""

@@ -1,28 +1,42 @@
 """Expectation over the defence's randomness (EOT): means over draws, sample by sample.
 
 Source: Athalye et al. 2018, arXiv:1707.07397, section 2: the gradient of the expected loss is the
-expectation of its gradient. The mean is of losses and gradients, never of logits.
+expectation of its gradient. The mean is of losses and gradients, never of logits. A draw whose
+scores are not numbers, as of a defence that abstains, is no decision and has no gradient: means
+are over the others.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from robustcode.attacks.base import Loss, Target
-from robustcode.attacks.losses import margin
+from robustcode.attacks.losses import margin, margin_and_scale
 from robustcode.seeds import Streams
+from robustcode.threat import column
 
 
 class Slope(NamedTuple):
     """Where samples stand and which way is up, averaged over draws."""
 
-    loss: Tensor  # (batch,), mean over the draws
-    margin: Tensor  # likewise
-    scale: Tensor  # (batch,), largest |logit| seen: what rounding in the margin scales with
+    loss: Tensor  # (batch,), mean over the draws; -inf where no draw gives a number
+    margin: Tensor  # likewise, but NaN where no draw gives a number
+    scale: Tensor  # (batch,), largest losses.margin_scale seen
     gradient: Tensor  # shape of x
+
+    @property
+    def lost(self) -> Tensor:
+        """Which rows no draw decides, bool of shape (batch,): the judge counts them as wrong."""
+        return self.margin.isnan()
+
+    @property
+    def lead(self) -> Tensor:
+        """The margin, -inf where a row is lost, shape (batch,)."""
+        return self.margin.masked_fill(self.lost, -torch.inf)
 
 
 def slope(
@@ -35,24 +49,52 @@ def slope(
     if not target.stochastic:
         draws = 1
     first = target.ascent(x, y, loss, streams.child("draw", 0))
-    lead, scale = margin(first.logits, y), first.logits.abs().amax(1)
-    raised, gradient = loss(first.logits, y), first.gradient
+    logits, gradient = [first.logits], first.gradient
     for draw in range(1, draws):
         more = target.ascent(x, y, loss, streams.child("draw", draw))
-        lead = lead + margin(more.logits, y)
-        scale = scale.maximum(more.logits.abs().amax(1))
-        raised = raised + loss(more.logits, y)
+        logits.append(more.logits)
+        # Where scores are not numbers the target gives zeros.
         gradient = gradient + more.gradient
-    return Slope(raised / draws, lead / draws, scale, gradient / draws)
+    if draws > 1:
+        numbers = sum((~scores.isnan().any(1)).to(x.dtype) for scores in logits)
+        gradient = gradient / column(torch.as_tensor(numbers).clamp(min=1), x)
+    return _seen(logits, y, loss, gradient)
+
+
+def level(
+    target: Target, x: Tensor, y: Tensor, loss: Loss, streams: Streams, draws: int = 1
+) -> Slope:
+    """``slope`` where no way up is wanted: by forward passes alone, its gradient is zero."""
+    draws = draws if target.stochastic else 1
+    logits = [target.logits(x, streams.child("draw", draw)) for draw in range(draws)]
+    return _seen(logits, y, loss, torch.zeros_like(x))
+
+
+def _seen(logits: Sequence[Tensor], y: Tensor, loss: Loss, gradient: Tensor) -> Slope:
+    """Means over draws, given the scores (batch, classes) of each."""
+    leads, scales = zip(*(margin_and_scale(scores, y) for scores in logits), strict=True)
+    raised = mean_of_numbers([loss(scores, y) for scores in logits])
+    raised = raised.masked_fill(raised.isnan(), -torch.inf)
+    return Slope(raised, mean_of_numbers(leads), torch.stack(scales).amax(0), gradient)
+
+
+def mean_of_numbers(values: Sequence[Tensor]) -> Tensor:
+    """Entry by entry the mean over ``values`` of those that are numbers; NaN where none is."""
+    if len(values) == 1:
+        return values[0]
+    total, count = torch.zeros_like(values[0]), torch.zeros_like(values[0])
+    for value in values:
+        told = ~value.isnan()
+        total, count = total + value.where(told, 0.0), count + told
+    return total / count
 
 
 def mean_logits(target: Target, x: Tensor, streams: Streams, draws: int = 1) -> Tensor:
     """Scores averaged over draws, shape (batch, classes): for ranking classes, not for losses."""
     draws = draws if target.stochastic else 1
-    total = target.logits(x, streams.child("draw", 0))
-    for draw in range(1, draws):
-        total = total + target.logits(x, streams.child("draw", draw))
-    return total / draws
+    return mean_of_numbers(
+        [target.logits(x, streams.child("draw", draw)) for draw in range(draws)]
+    )
 
 
 def standing(target: Target, x: Tensor, y: Tensor, streams: Streams, draws: int = 1) -> Tensor:
@@ -63,11 +105,13 @@ def standing(target: Target, x: Tensor, y: Tensor, streams: Streams, draws: int 
     """
     if not target.stochastic:
         draws = 1
-    total = x.new_zeros(len(x), 2)
+    right, leads = x.new_zeros(len(x)), []
     for draw in range(draws):
         lead = margin(target.logits(x, streams.child("draw", draw)), y)
-        total += torch.stack([(lead > 0).to(x.dtype), lead.to(x.dtype)], dim=1)
-    return total / draws
+        right += lead > 0
+        leads.append(lead.to(x.dtype))
+    lead = mean_of_numbers(leads)
+    return torch.stack([right / draws, lead.masked_fill(lead.isnan(), -torch.inf)], dim=1)
 
 
 def more_broken(candidate: Tensor, best: Tensor) -> Tensor:

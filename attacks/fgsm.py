@@ -27,7 +27,7 @@ class FGSM(Attack):
 
     Attributes:
         draws: draws of the defence over which the gradient is averaged (EOT).
-        loss: what is raised: ce, margin or dlr.
+        loss: what is raised: ce, margin, dlr or pm.
     """
 
     one_step = True

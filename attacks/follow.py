@@ -24,10 +24,10 @@ class View(NamedTuple):
     """What was seen at and around the iterates of some samples."""
 
     gradient: Tensor  # (batch, ...), the way up
-    here: Tensor  # (batch,), mean margin at the iterate
+    here: Tensor  # (batch,), mean margin at the iterate; NaN where no draw gives a number
     x: Tensor  # (batch, ...), the allowed input with the lowest margin that was asked about
     margin: Tensor  # (batch,), its margin
-    scale: Tensor  # (batch,), largest |logit| there: what rounding in the margin scales with
+    scale: Tensor  # (batch,), losses.margin_scale there
 
 
 class Place(NamedTuple):
@@ -105,9 +105,10 @@ class Search(NamedTuple):
         for number, size in enumerate(self.steps, 1):
             at = Place(x_adv, x, y, streams.child("step", number))
             view = self.look(at)
-            lower = view.here < lowest
+            lead = view.here.masked_fill(view.here.isnan(), -torch.inf)
+            lower = lead < lowest
             seen = x_adv.where(column(lower, x), seen)
-            lowest = view.here.where(lower, lowest)
+            lowest = lead.where(lower, lowest)
             x_adv = self._moved(rows, at, view.gradient, number, size)
         judged = streams.child("held out")
         last, before = (

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from robustcode.attacks.base import ATTACKS, Attack, Target
 from robustcode.attacks.climb import ROUNDING
-from robustcode.attacks.losses import margin
+from robustcode.attacks.losses import margin_and_scale
 from robustcode.attacks.nearest import Nearest, most_broken, stretched
 from robustcode.errors import ConfigError
 from robustcode.seeds import Streams
@@ -175,8 +175,8 @@ class Decisions:
         for draw in range(self.draws):
             own = streams.child("draw", draw) if self.target.stochastic else streams
             logits = self.target.logits(asked, own)
-            lead = margin(logits, y).to(asked.dtype).nan_to_num(nan=-torch.inf)
-            scale = logits.abs().amax(1).nan_to_num(nan=0.0)
+            lead, scale = margin_and_scale(logits, y)
+            lead = lead.to(asked.dtype).nan_to_num(nan=-torch.inf)
             errs += lead < -ROUNDING * scale
         if self.target.stochastic:
             # Negative where most draws err; of one draw the margin would be that of its luck.

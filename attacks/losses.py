@@ -37,9 +37,30 @@ class TargetedLossName(StrEnum):
 
 def margin(logits: Tensor, y: Tensor) -> Tensor:
     """How far the right class leads the best other one, shape (batch,); negative when broken."""
+    right, other = _rivals(logits, y)
+    return right - other
+
+
+def margin_and_scale(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """The margin, and the larger finite size of the two logits it is of, each of shape (batch,).
+
+    Rounding of the margin scales with these two alone: a class that is masked by -1e9 does not
+    blur the others.
+    """
+    right, other = _rivals(logits, y)
+    size = right.abs().nan_to_num(nan=0.0, posinf=0.0)
+    return right - other, size.maximum(other.abs().nan_to_num(nan=0.0, posinf=0.0))
+
+
+def margin_scale(logits: Tensor, y: Tensor) -> Tensor:
+    """What rounding of the margin scales with, shape (batch,): see ``margin_and_scale``."""
+    return margin_and_scale(logits, y)[1]
+
+
+def _rivals(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """The logit of the right class and the best other one, each of shape (batch,)."""
     right = logits.gather(1, y[:, None]).squeeze(1)
-    others = logits.scatter(1, y[:, None], -float("inf"))
-    return right - others.amax(1)
+    return right, logits.scatter(1, y[:, None], -torch.inf).amax(1)
 
 
 def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
@@ -71,8 +92,7 @@ def dlr(logits: Tensor, y: Tensor) -> Tensor:
     lead = negative_margin(logits, y)
     if logits.shape[1] < 3:
         return lead
-    top = logits.topk(3, dim=1).values
-    return lead / (top[:, 0] - top[:, 2] + TIED)
+    return lead / (_spread(logits, 3) + TIED)
 
 
 def targeted_margin(goal: Tensor) -> Loss:
@@ -96,10 +116,23 @@ def targeted_dlr(goal: Tensor) -> Loss:
         lead = targeted_margin(goal)(logits, y)
         if logits.shape[1] < 3:
             return lead
-        top = logits.topk(min(4, logits.shape[1]), dim=1).values
-        return lead / (top[:, 0] - top[:, 2:].mean(1) + TIED)
+        return lead / (_spread(logits, min(4, logits.shape[1])) + TIED)
 
     return loss
+
+
+def _spread(logits: Tensor, count: int) -> Tensor:
+    """How far the top logit is above the mean of the third to the ``count``-th, (batch,).
+
+    A class that is masked by -inf is none of them: over an infinite spread every loss is zero.
+    Where only two classes are left, the spread is 1, as the losses have it for two.
+    """
+    top = logits.topk(count, dim=1).values
+    third = top[:, 2:]
+    masked = third.isinf()
+    left = (~masked).sum(1)
+    mean = third.masked_fill(masked, 0.0).sum(1) / left.clamp(min=1)
+    return torch.where(left > 0, top[:, 0] - mean, 1.0)
 
 
 LOSSES: dict[LossName, Loss] = {

@@ -11,7 +11,7 @@ from torch import Tensor
 from robustcode.attacks.base import Target
 from robustcode.attacks.climb import ROUNDING
 from robustcode.attacks.expectation import more_broken, standing
-from robustcode.attacks.losses import margin
+from robustcode.attacks.losses import margin_and_scale
 from robustcode.seeds import Streams
 from robustcode.threat import ThreatModel, column
 
@@ -69,9 +69,10 @@ class Nearest:
         rows = torch.arange(len(self.x), device=x_adv.device) if rows is None else rows
         # Scores that are not numbers are no decision, so not the right one: see climb.Best.
         lost = logits.isnan().any(1)
-        lead = margin(logits, self.y[rows]).to(self.margin.dtype).masked_fill(lost, -torch.inf)
+        lead, scale = margin_and_scale(logits, self.y[rows])
+        lead = lead.to(self.margin.dtype).masked_fill(lost, -torch.inf)
         rounding = ROUNDING if self.until_broken else FINE_ROUNDING
-        wrong = lost | (lead < -rounding * logits.abs().amax(1))
+        wrong = lost | (lead < -rounding * scale)
         self.keep(x_adv, lead, wrong, rows)
 
     def keep(self, x_adv: Tensor, lead: Tensor, wrong: Tensor, rows: Tensor) -> None:

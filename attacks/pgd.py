@@ -40,7 +40,7 @@ class PGD(Attack):
             MNIST networks .2 left 1 to 2 points fewer right than .1 after 20 steps.
         draws: draws of the defence averaged per step; 1 is plain PGD.
         restarts: independent starts; only samples still standing are started again.
-        loss: what is raised: ce, margin or dlr.
+        loss: what is raised: ce, margin, dlr or pm.
         random_start: start at a random allowed input rather than at the sample itself.
         until_broken: leave a sample once it is broken; if false, its margin is lowered to the end.
         held_out: draws on which candidates are compared; used for stochastic targets only.
@@ -135,9 +135,9 @@ class PGD(Attack):
             for number in range(self.steps):
                 at = stream.child("step", number)
                 here = slope(target, x_adv, y, LOSSES[self.loss], at, self.draws)
-                lower = here.margin < lowest
+                lower = here.lead < lowest
                 seen = torch.where(column(lower, x), x_adv, seen)
-                lowest = torch.where(lower, here.margin, lowest)
+                lowest = torch.where(lower, here.lead, lowest)
                 ascent = threat.steepest(here.gradient, x_adv)
                 x_adv = threat.project(self._moved(x_adv, ascent, threat), x)
             for candidate in (x_adv, seen):

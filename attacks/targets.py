@@ -47,7 +47,9 @@ def targets_of(
     arXiv:2407.02240, section 4), for a backward pass more per candidate. There are at most
     classes - 1 targets, and a tie goes to the lower class.
     """
-    logits = mean_logits(target, x, streams, draws)
+    # Masked classes, -inf or NaN, must stay ahead of the right one, which is no goal at all.
+    least = torch.finfo(x.dtype).min
+    logits = mean_logits(target, x, streams, draws).nan_to_num(nan=least, neginf=least)
     wrong = logits.scatter(1, y[:, None], -torch.inf)
     ranked = wrong.sort(dim=1, descending=True, stable=True).indices[:, : logits.shape[1] - 1]
     if order is TargetOrder.LOGITS or ranked.shape[1] <= 1:
@@ -69,7 +71,10 @@ def _sizes(
     streams: Streams,
     draws: int,
 ) -> Tensor:
-    """Dual norms of the mean gradients of the lead of each goal, shape of ``goals``."""
+    """Dual norms of the gradients of the lead of each goal, shape of ``goals``.
+
+    They are of the sums over draws: which goal seems nearest does not depend on their number.
+    """
     sizes = []
     for group in goals.split(AT_ONCE, dim=1):
         losses = [targeted_margin(goal) for goal in group.unbind(1)]

@@ -117,7 +117,9 @@ def verdicts(run: Run) -> pd.DataFrame:
         return pd.DataFrame({"label": [], "clean": [], "robust": [], "finished": []})
     samples = records.groupby("sample", sort=True)
     clean = samples["clean_correct"].first().astype(float)
-    right = records["correct"].astype(float)
+    # What no attack came to the end of has no verdict.
+    shares = records["correct"].to_numpy(dtype=float, na_value=float("nan"))
+    right = pd.Series(shares, index=records.index)
     if run.summary.get("stochastic"):
         chosen = records["selected"].astype(bool)
         if records.loc[chosen, "sample"].duplicated().any():

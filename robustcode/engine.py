@@ -22,7 +22,7 @@ from robustcode.memory import ONE_ALONE, is_out_of_memory
 from robustcode.plan import check_attacks, resolve
 from robustcode.probes import probe
 from robustcode.progress import bar, status
-from robustcode.records import Record, from_lines
+from robustcode.records import Record, from_lines, table_of
 from robustcode.shard import Trial, global_draws, split
 from robustcode.store import Run, RunFolder, load_run
 from robustcode.subject import Given, Subject, assemble, inputs_of, summary_labels
@@ -151,8 +151,6 @@ def _run_shards(
 
 
 def _finish(spec: RunSpec, trial: Trial, diagnosis: dict[str, Any], folder: RunFolder) -> None:
-    import pandas as pd
-
     entries = folder.manifest["shards"]["files"]
     rows: list[Record] = []
     within: dict[str, set[int]] = {}
@@ -163,7 +161,7 @@ def _finish(spec: RunSpec, trial: Trial, diagnosis: dict[str, Any], folder: RunF
                 found += from_lines((folder.path / name).read_bytes(), name)
         within.setdefault(str(entry.get("over")), set()).update(row.sample for row in found)
         rows += found
-    records = pd.DataFrame(rows)
+    records = table_of(rows)
     asked = len(trial.subject.samples)
     begun = records["sample"].nunique()
     if begun != asked and spec.max_seconds is None:

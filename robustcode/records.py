@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 from robustcode.errors import StoreError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +79,21 @@ def from_lines(data: bytes, origin: str) -> list[Record]:
         return [Record(**{**row, **_tuples(row)}) for row in rows]
     except (ValueError, TypeError) as cause:
         raise StoreError(f"{origin} does not hold records: {cause}") from cause
+
+
+def table_of(records: Sequence[Record]) -> pd.DataFrame:
+    """One row per record; columns are the fields of Record.
+
+    ``correct`` is a nullable truth value for a deterministic defence, so that ``query("not
+    correct")`` finds what is known to be wrong whether or not a budget left some verdicts open;
+    for a stochastic one it is a number.
+    """
+    import pandas as pd
+
+    table = pd.DataFrame(records)
+    if not table.empty and any(isinstance(record.correct, bool) for record in records):
+        return table.astype({"correct": "boolean"})
+    return table.astype({"correct": float}) if not table.empty else table
 
 
 def _tuples(row: dict[str, object]) -> dict[str, tuple[int, ...] | None]:

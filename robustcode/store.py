@@ -33,7 +33,7 @@ import tomli_w
 from filelock import FileLock, Timeout
 
 from robustcode.errors import StoreError
-from robustcode.records import from_lines
+from robustcode.records import from_lines, table_of
 
 SCHEMA = 1
 # The status of a run that ended for lack of time, and what a shard of it says was over.
@@ -240,13 +240,13 @@ class Run:
 
     @cached_property
     def records(self) -> pd.DataFrame:
-        """One row per (sample, attack); columns are the fields of records.Record."""
+        """One row per (sample, attack); see records.table_of."""
         rows = []
         for entry in self.manifest["shards"]["files"].values():
             for name, sha in entry["sha256"].items():
                 if name.startswith("records/"):
                     rows += from_lines(_checked(self.path / name, sha), str(self.path / name))
-        return pd.DataFrame(rows)
+        return table_of(rows)
 
 
 def load_run(path: Path | str) -> Run:

@@ -25,13 +25,15 @@ def summarise(
     """The contract's keys from records, attacks (name, settings, control) and manifest's shards.
 
     ``draws`` is None for a deterministic defence. In a ``cascade`` an attack's accuracy is what is
-    left ``after`` it and those before it, controls aside. Worst case per sample is over the attacks
-    and the sample itself: doing nothing is also something an adversary may do.
+    left ``after`` it and those before it, controls aside; but for a random defence it is the
+    attack's own, since few samples are left without any chance and the others are given to all.
+    Worst case per sample is over the attacks and the sample itself: doing nothing is also something
+    an adversary may do.
 
     ``samples`` were asked for, None if no more than there are records of. Where a budget ended an
     attack, ``unfinished`` counts the samples it says nothing about: ``accuracy`` and ``correct``
-    count those that were finished and right, ``low`` counts the unfinished as broken and ``high``
-    as right. ``clean`` is over the ``samples`` that were looked at.
+    count those that were finished and right, ``accuracy_high`` counts the unfinished as right;
+    ``low`` and ``high`` are the outer ends of the intervals around the two. ``clean`` is over the ``samples`` that were looked at.
     """
     by_sample = records.groupby("sample", sort=True)
     first = by_sample.first()
@@ -50,7 +52,7 @@ def summarise(
             {
                 "name": attack["name"],
                 "settings": dict(attack["settings"]),
-                "after": after,
+                "after": after and draws is None,
                 **_bounded(mine.correct, mine.finished, missing, draws),
                 "forwards": int(mine.forwards.sum()),
                 "backwards": int(mine.backwards.sum()),
@@ -111,9 +113,11 @@ def _bounded(
     best = correct.to_numpy(dtype=float, na_value=1.0)
     least = pd.Series(np.concatenate([np.where(done, best, 0.0), np.zeros(missing)]))
     most = pd.Series(np.concatenate([best, np.ones(missing)]))
+    highest = _accuracy(most, draws)
     return {
         **_accuracy(least, draws),
-        "high": _accuracy(most, draws)["high"],
+        "accuracy_high": highest["accuracy"],
+        "high": highest["high"],
         "unfinished": int((~done).sum()) + missing,
     }
 

@@ -163,9 +163,11 @@ def _own_queries(attack: Attack) -> None:
             )
             apart = torch.cdist(query.x.flatten(1), problem.x.flatten(1))
             least, nearest = apart.min(1)
-            # A search for the nearest wrong input comes past others' inputs, but not upon them.
+            # A search for the nearest wrong input comes past others' inputs, but not upon them; so
+            # does Auto-PGD in l1, which begins in larger balls.
             away = threat.distance(query.x, problem.x[rows]) > threat.eps
-            passing = away & (least > 0) if attack.minimal else torch.zeros_like(away)
+            roams = attack.minimal or norm is Norm.L1
+            passing = away & (least > 0) if roams else torch.zeros_like(away)
             require(
                 bool(((nearest == rows) | passing).all()), "it asked about another sample's input"
             )
