@@ -130,7 +130,8 @@ class APGD(Attack):
             left -= count
             ball = threat.with_eps(min(scale * threat.eps, threat.whole_box(x[0].numel())))
             start = _start(own, ball, streams) if at is None else ball.project(at, own)
-            ascent = _Ascent(self, target, ball, crowd, own, start, streams.child("stage", number))
+            own_streams = streams.child("stage", number)
+            ascent = _Ascent(self, target, ball, crowd, own, start, own_streams, staged)
             at = ascent.run(count, found, self._loss, within=last)
 
 
@@ -245,8 +246,9 @@ class _Ascent:
         x: Tensor,
         start: Tensor,
         streams: Streams,
+        staged: bool,
     ) -> None:
-        self.attack, self.target, self.threat = attack, target, threat
+        self.attack, self.target, self.threat, self.staged = attack, target, threat, staged
         self.crowd, self.x, self.start, self.streams = crowd, x, start, streams
         self.leaves = attack.until_broken and not target.stochastic
         # Samples that are broken, and whose rows have no more to find.
@@ -279,7 +281,10 @@ class _Ascent:
             lowest=x_adv.clone(),
             margin=here.lead,
             broken=here.lead < -ROUNDING * here.scale,
-            pace=pace_for(self.threat, x, here.loss, steps, self.attack.rho),
+            # As the authors' code does where it is given a start.
+            pace=pace_for(
+                self.threat, x, here.loss, steps, self.attack.rho, x_adv if self.staged else None
+            ),
         )
         self.leaves = self.leaves and within
         self._finish_broken(rows)

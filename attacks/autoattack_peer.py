@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from robustcode.attacks.base import ATTACKS
@@ -44,6 +45,11 @@ class AutoAttackPeer(Peer):
             version=self.version,
             device=x.device,
         )
+        # It goes for nine classes, whether there are as many or not.
+        with torch.no_grad():
+            wrong = model(x[:1]).shape[1] - 1
+        for attack in (suite.apgd_targeted, suite.fab):
+            attack.n_target_classes = min(attack.n_target_classes, wrong)
         found: Tensor = suite.run_standard_evaluation(x, y, bs=len(x))
         return found
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from robustcode.attacks.base import Loss, Target
 from robustcode.attacks.follow import Place, View
-from robustcode.attacks.losses import margin
+from robustcode.attacks.losses import margin_and_scale
 from robustcode.seeds import Streams
 from robustcode.threat import ThreatModel, column
 
@@ -49,18 +49,23 @@ class Differences:
     def __call__(self, at: Place) -> View:
         """See follow.Look: ``1 + 2 pairs`` forward passes, as many in a query as fit."""
         logits = self.target.logits(at.x_adv, at.streams.child("iterate"))
-        lead = margin(logits, at.y)
-        view = View(torch.zeros_like(at.x_adv), lead, at.x_adv, lead, logits.abs().amax(1))
+        lead, scale = margin_and_scale(logits, at.y)
+        view = View(torch.zeros_like(at.x_adv), lead, at.x_adv, lead, scale)
+        leads = [lead[None]]
         at_once = max(1, self.target.width // max(1, 2 * len(at.x)))
         for numbers in torch.arange(self.pairs, device=at.x.device).split(at_once):
-            view = self._with(view, at, numbers)
+            view, more = self._with(view, at, numbers)
+            leads.append(more)
         return view._replace(
             gradient=view.gradient / (2 * self.reach * self.pairs),
-            here=view.here / (1 + 2 * self.pairs),
+            here=torch.cat(leads).nanmean(0),
         )
 
-    def _with(self, view: View, at: Place, numbers: Tensor) -> View:
-        """What was seen, and the pairs of these numbers; sums where means are to be taken."""
+    def _with(self, view: View, at: Place, numbers: Tensor) -> tuple[View, Tensor]:
+        """What was seen, with the pairs of these numbers, and the margins (ends, batch) at them.
+
+        Of the gradient it has sums where means are to be taken.
+        """
         count, batch = len(numbers), len(at.x)
         rows = torch.arange(batch, device=at.x.device).repeat(count)
         streams = at.streams[rows].child("pair").each(numbers.repeat_interleave(batch))
@@ -75,12 +80,11 @@ class Differences:
         # An end whose score is no number says nothing of the way.
         rise = (up - down).nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
         gained = (column(rise, step) * step / self.reach).view(count, *at.x.shape).sum(0)
-        lead = margin(logits, y)
-        return self._lowest(view, at, asked, lead, logits)._replace(
-            gradient=view.gradient + gained, here=view.here + lead.view(-1, batch).sum(0)
-        )
+        lead, scale = margin_and_scale(logits, y)
+        view = self._lowest(view, at, asked, lead, scale)
+        return view._replace(gradient=view.gradient + gained), lead.view(2 * count, batch)
 
-    def _lowest(self, view: View, at: Place, asked: Tensor, lead: Tensor, logits: Tensor) -> View:
+    def _lowest(self, view: View, at: Place, asked: Tensor, lead: Tensor, scale: Tensor) -> View:
         """The allowed input with the lowest margin, of that so far and those ``asked`` about."""
         batch = len(at.x)
         place = torch.arange(batch, device=at.x.device)
@@ -93,7 +97,7 @@ class Differences:
         return view._replace(
             x=asked[first].where(column(lower, at.x), view.x),
             margin=ranked[first].where(lower, view.margin),
-            scale=logits[first].abs().amax(1).where(lower, view.scale),
+            scale=scale[first].where(lower, view.scale),
         )
 
     def _rounding(self, x: Tensor) -> float:

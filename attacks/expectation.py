@@ -56,8 +56,8 @@ def slope(
         # Where scores are not numbers the target gives zeros.
         gradient = gradient + more.gradient
     if draws > 1:
-        numbers = sum((~scores.isnan().any(1)).to(x.dtype) for scores in logits)
-        gradient = gradient / column(torch.as_tensor(numbers).clamp(min=1), x)
+        told = torch.stack([~scores.isnan().any(1) for scores in logits]).sum(0)
+        gradient = gradient / column(told.clamp(min=1), x)
     return _seen(logits, y, loss, gradient)
 
 
@@ -80,21 +80,13 @@ def _seen(logits: Sequence[Tensor], y: Tensor, loss: Loss, gradient: Tensor) -> 
 
 def mean_of_numbers(values: Sequence[Tensor]) -> Tensor:
     """Entry by entry the mean over ``values`` of those that are numbers; NaN where none is."""
-    if len(values) == 1:
-        return values[0]
-    total, count = torch.zeros_like(values[0]), torch.zeros_like(values[0])
-    for value in values:
-        told = ~value.isnan()
-        total, count = total + value.where(told, 0.0), count + told
-    return total / count
+    return values[0] if len(values) == 1 else torch.stack(tuple(values)).nanmean(0)
 
 
 def mean_logits(target: Target, x: Tensor, streams: Streams, draws: int = 1) -> Tensor:
     """Scores averaged over draws, shape (batch, classes): for ranking classes, not for losses."""
     draws = draws if target.stochastic else 1
-    return mean_of_numbers(
-        [target.logits(x, streams.child("draw", draw)) for draw in range(draws)]
-    )
+    return mean_of_numbers([target.logits(x, streams.child("draw", draw)) for draw in range(draws)])
 
 
 def standing(target: Target, x: Tensor, y: Tensor, streams: Streams, draws: int = 1) -> Tensor:

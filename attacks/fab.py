@@ -21,6 +21,8 @@ from robustcode.threat import Norm, ThreatModel
 # The authors' guards against dividing by nothing.
 FLAT = 1e-12
 STILL = 1e-8
+# Gradients that are held at a time, as a multiple of the rows of a query: each is an input's size.
+HELD = 10
 # The norm of a gradient by which its boundary's distance is told: the dual one.
 DUAL = {Norm.LINF: 1.0, Norm.L2: 2.0, Norm.L1: torch.inf}
 
@@ -87,7 +89,8 @@ class FAB(Attack):
         if aims.numel() == 0:
             return x.clone()
         search = self._search_stochastic if target.stochastic else self._search
-        count = max(1, target.width // aims.shape[1])
+        gradients = aims[0].numel()
+        count = max(1, min(target.width // aims.shape[1], HELD * target.width // gradients))
         found = [
             search(target, Starts(x[part], y[part], clean[part], aims[part], streams[part]), threat)
             for part in _slices(len(x), count)

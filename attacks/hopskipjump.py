@@ -33,7 +33,7 @@ class HopSkipJump(Attack):
     It looks at what the target decides and not at its scores, but for two things: a decision
     counts once it is clear of rounding, and where nothing wrong was found within eps, the allowed
     input with the lowest margin is proposed. The start is noise, blended with the input by a
-    random share: no other sample is used.
+    random share, or a random corner of the box: no other sample is used.
 
     A decision of a stochastic target is the majority of ``draws`` draws. To find the boundary
     they are held fixed, or there would be none to find; for the normal each decision is on fresh
@@ -193,9 +193,15 @@ class Decisions:
         return (errs / self.draws).view(shape)
 
     def start(self, rows: Tensor, number: int) -> Tensor:
-        """Noise blended with the inputs by a random share, (rows, ...)."""
+        """A random corner of the box, or noise blended with the inputs by a random share.
+
+        Of shape (rows, ...). Many values of uniform noise hardly differ from their mean, and what
+        is told by their sum is left as it is: a corner is nearly twice as far.
+        """
         x, streams = self.x[rows], self.streams[rows].child("start", number)
         noise = streams.child("noise").uniform(*x.shape[1:], dtype=x.dtype)
+        if number % 2:
+            return torch.where(noise < 0.5, self.threat.low, self.threat.high).to(x)
         noise = self.threat.low + (self.threat.high - self.threat.low) * noise
         share = streams.child("share").uniform(1, dtype=x.dtype).squeeze(1)
         return x + column(share, x) * (noise - x)

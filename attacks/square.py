@@ -95,8 +95,7 @@ class Square(Attack):
             rows = (~lost).nonzero().squeeze(1)
             if len(rows) == 0:
                 break
-            own = streams[rows].child("restart", restart)
-            found = search(target, x[rows], y[rows], threat, own)
+            found = search(target, x[rows], y[rows], threat, streams[rows], restart)
             better = found.score < record[rows]
             best[rows[better]] = found.x_adv[better].view(-1, *x.shape[1:])
             record[rows[better]] = found.score[better].double()
@@ -104,9 +103,16 @@ class Square(Attack):
         return best
 
     def _search(
-        self, target: Target, x: Tensor, y: Tensor, threat: ThreatModel, streams: Streams
+        self,
+        target: Target,
+        x: Tensor,
+        y: Tensor,
+        threat: ThreatModel,
+        streams: Streams,
+        restart: int,
     ) -> Found:
         """One restart on a deterministic target: a sample stands where it was lowest."""
+        streams = streams.child("restart", restart)
         moves = self._moves(x, threat, streams)
         question = Question(target, x.shape[1:], y, streams.child("draw"))
         walk = Walk.of(moves, question, target.width, memo=self.memo, ahead=self.ahead)
@@ -118,13 +124,20 @@ class Square(Attack):
         return Found(moves.x_adv, walk.score, walk.lost)
 
     def _search_stochastic(
-        self, target: Target, x: Tensor, y: Tensor, threat: ThreatModel, streams: Streams
+        self,
+        target: Target,
+        x: Tensor,
+        y: Tensor,
+        threat: ThreatModel,
+        streams: Streams,
+        restart: int,
     ) -> Found:
         """One restart on a stochastic target, on other draws for each block of iterations."""
+        # The same draws for every restart: on others, luck would choose among them.
+        judged = Question(target, x.shape[1:], y, streams.child("held out"), self.held_out)
+        streams = streams.child("restart", restart)
         moves = self._moves(x, threat, streams)
         everyone = torch.arange(len(x), device=x.device)
-        held_out = streams.child("held out")
-        judged = Question(target, x.shape[1:], y, held_out, self.held_out)
         best, record = moves.x_adv.clone(), judged(moves.x_adv, everyone).score
         for number, (window, count) in enumerate(self.blocks(moves.frame, threat.norm, HELD)):
             own = streams.child("block", number)

@@ -21,6 +21,8 @@ MOMENTUM = 0.75
 # the number open: distance of checkpoints, coordinates moved at first, how many of those that the
 # best point moves are moved next, when the number has shrunk, by what a step shrinks, and to what.
 SPARSE_EVERY, SHARE, SPARSER, SHRUNK, SLOWER, SLOWEST = 0.04, 0.2, 1.5, 0.95, 1.5, 10.0
+# What projections leave of a value that they put back, in units of the last place of the largest.
+ULPS = 4
 
 P = TypeVar("P", "Halving", "Sparse")
 
@@ -47,10 +49,20 @@ class Pace(Protocol):
         ...
 
 
-def pace_for(threat: ThreatModel, x: Tensor, loss: Tensor, steps: int, rho: float) -> Pace:
-    """The control that fits the norm, for rows ``x`` (rows, values) whose loss is ``loss``."""
+def pace_for(
+    threat: ThreatModel,
+    x: Tensor,
+    loss: Tensor,
+    steps: int,
+    rho: float,
+    start: Tensor | None = None,
+) -> Pace:
+    """The control that fits the norm, for rows ``x`` (rows, values) whose loss is ``loss``.
+
+    In l1 it is as sparse at first as the ``start``, if one is given, moves its rows.
+    """
     if threat.norm is Norm.L1:
-        return Sparse.start(threat, x, steps)
+        return Sparse.start(threat, x, steps, start)
     return Halving.start(threat, loss, steps, rho)
 
 
@@ -82,6 +94,7 @@ class Halving:
         last: the loss after the last step, (rows,).
         halved: at the last checkpoint, bool (rows,).
         top: the best loss at the last checkpoint, (rows,).
+        weight: of the next step against the last move; the first has none before it.
     """
 
     threat: ThreatModel
@@ -92,6 +105,7 @@ class Halving:
     last: Tensor
     halved: Tensor
     top: Tensor
+    weight: float = 1.0
 
     @classmethod
     def start(cls, threat: ThreatModel, loss: Tensor, steps: int, rho: float) -> Halving:
@@ -113,8 +127,12 @@ class Halving:
         """See Pace.moved."""
         step = self.threat.steepest(gradient, x_adv).mul_(self.size[:, None]).add_(x_adv)
         step = self.threat.onto(region, step)
+        new, old = self.weight, 1 - self.weight
+        self.weight = MOMENTUM
+        if not old:
+            return step
         # x + .75 (step - x) + .25 (x - before), in the memory of the step.
-        step.mul_(MOMENTUM).add_(x_adv, alpha=2 * (1 - MOMENTUM)).sub_(before, alpha=1 - MOMENTUM)
+        step.mul_(new).add_(x_adv, alpha=2 * old).sub_(before, alpha=old)
         return self.threat.onto(region, step)
 
     def saw(self, loss: Tensor) -> None:
@@ -163,11 +181,18 @@ class Sparse:
     moved_by_top: Tensor
 
     @classmethod
-    def start(cls, threat: ThreatModel, x: Tensor, steps: int) -> Sparse:
-        """Steps of the whole budget along a fifth of the coordinates."""
+    def start(cls, threat: ThreatModel, x: Tensor, steps: int, start: Tensor | None) -> Sparse:
+        """Steps of the whole budget along a fifth of the coordinates.
+
+        Where the search goes on from a ``start`` (rows, values), along as many as that has use for.
+        """
         rows = x.new_ones(len(x))
         every = max(int(SPARSE_EVERY * steps), 1)
-        return cls(threat, every, x, SHARE * rows, threat.eps * rows, x.shape[1] * rows)
+        share, moved = SHARE * rows, x.shape[1] * rows
+        if start is not None:
+            moved = _moved(start, x, threat)
+            share = moved / x.shape[1] / SPARSER
+        return cls(threat, every, x, share, threat.eps * rows, moved)
 
     def moved(
         self, x_adv: Tensor, before: Tensor, gradient: Tensor, region: tuple[Tensor, ...]
@@ -189,7 +214,7 @@ class Sparse:
         """See Pace.checked."""
         if number % self.every:
             return None
-        moved = (top != self.x).sum(1).to(self.share.dtype)
+        moved = _moved(top, self.x, self.threat)
         sparser = moved < SHRUNK * self.moved_by_top
         self.share = moved / self.x.shape[1] / SPARSER
         slower = (self.size / SLOWER).clamp(min=self.threat.eps / SLOWEST)
@@ -199,6 +224,12 @@ class Sparse:
 
     def __getitem__(self, rows: Tensor) -> Sparse:
         return _chosen(self, rows)
+
+
+def _moved(x_adv: Tensor, x: Tensor, threat: ThreatModel) -> Tensor:
+    """How many values of each row (rows, values) are moved by more than rounding, (rows,)."""
+    least = ULPS * torch.finfo(x.dtype).eps * max(abs(threat.low), abs(threat.high))
+    return ((x_adv - x).abs() > least).sum(1).to(x.dtype)
 
 
 def _chosen(pace: P, rows: Tensor) -> P:

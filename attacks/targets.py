@@ -48,8 +48,9 @@ def targets_of(
     classes - 1 targets, and a tie goes to the lower class.
     """
     # Masked classes, -inf or NaN, must stay ahead of the right one, which is no goal at all.
-    least = torch.finfo(x.dtype).min
-    logits = mean_logits(target, x, streams, draws).nan_to_num(nan=least, neginf=least)
+    logits = mean_logits(target, x, streams, draws)
+    least = torch.finfo(logits.dtype).min
+    logits = logits.nan_to_num(nan=least, neginf=least)
     wrong = logits.scatter(1, y[:, None], -torch.inf)
     ranked = wrong.sort(dim=1, descending=True, stable=True).indices[:, : logits.shape[1] - 1]
     if order is TargetOrder.LOGITS or ranked.shape[1] <= 1:

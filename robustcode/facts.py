@@ -24,8 +24,8 @@ LOW, HIGH = 0.0, 1.0
 # that is random on one pair in twenty is then missed with probability .04.
 DRAWS = 4
 PAIRS = 64
-# Differences below this share of a row's largest logit are rounding: sums in another order move
-# float32 logits by about 1e-6.
+# Differences below this share of a logit, and of the row's two top ones, are rounding: sums in
+# another order move float32 logits by about 1e-6.
 ROUNDING = 1e-5
 # Another batch size chooses other kernels, whose rounding a deep network can amplify.
 COUPLING = 1e-3
@@ -446,8 +446,16 @@ def _differ(first: Tensor, second: Tensor, tolerance: float = ROUNDING) -> Tenso
     """Rows that are not the same up to rounding, bool of shape (batch,); NaN equals NaN."""
     gone = (first.isfinite() != second.isfinite()).any(1)
     first, second = (t.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0) for t in (first, second))
-    scale = first.abs().amax(1).maximum(second.abs().amax(1))
-    return gone | ((first - second).abs().amax(1) > tolerance * scale)
+    # A logit near zero can be the rounded sum of larger terms. The row's largest would not do: a
+    # class that is masked by -1e9 would hide that the others differ.
+    size = torch.stack([_top_size(first), _top_size(second)]).amax(0)
+    size = size.maximum(first.abs()).maximum(second.abs())
+    return gone | ((first - second).abs() > tolerance * size).any(1)
+
+
+def _top_size(scores: Tensor) -> Tensor:
+    """The larger size of the two top logits, shape (batch, 1)."""
+    return scores.topk(min(2, scores.shape[1]), dim=1).values.abs().amax(1, keepdim=True)
 
 
 def _severity(faulty: Tensor) -> Severity:

@@ -19,6 +19,9 @@ PILOT_DRAWS = 16
 # the noise of one the mean points within 45 degrees of the true direction.
 WANTED = 1.0
 MOST_DRAWS = 64
+# Of a defence whose noise could not be measured: asks for the 20 draws that AutoAttack's version
+# for random defences takes, Croce and Hein 2020, arXiv:2003.01690, section 4.
+UNKNOWN = 20.0
 
 
 def gradient_noise(
@@ -27,11 +30,11 @@ def gradient_noise(
     """The variance of one draw's margin gradient over the square of its mean, a median over rows.
 
     ``x`` are pilot inputs (batch, ...); the margin is that of each draw's own prediction at first.
-    Infinity if half of the rows show no mean at all. Costs ``PILOT_DRAWS`` forward and backward
+    Infinity if half of the rows show no mean at all, ``UNKNOWN`` without a row. Costs ``PILOT_DRAWS`` forward and backward
     passes a sample, plus one forward.
     """
     if len(x) == 0:
-        return 0.0
+        return UNKNOWN
     with torch.no_grad():
         y = scores_of(x, streams.child("label")).argmax(1)
     total, squares = torch.zeros_like(x, dtype=torch.float64), x.new_zeros(len(x)).double()

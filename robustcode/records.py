@@ -91,9 +91,11 @@ def table_of(records: Sequence[Record]) -> pd.DataFrame:
     import pandas as pd
 
     table = pd.DataFrame(records)
-    if not table.empty and any(isinstance(record.correct, bool) for record in records):
-        return table.astype({"correct": "boolean"})
-    return table.astype({"correct": float}) if not table.empty else table
+    if table.empty:
+        return table
+    # The sample itself always has a verdict, which says of what kind they are.
+    certain = isinstance(records[0].clean_correct, bool)
+    return table.astype({"correct": "boolean" if certain else "float64"})
 
 
 def _tuples(row: dict[str, object]) -> dict[str, tuple[int, ...] | None]:

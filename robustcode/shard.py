@@ -6,7 +6,7 @@ import hashlib
 import resource
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from robustcode.attacks import Attack
-from robustcode.budget import Budget, BudgetSpent, Witness
+from robustcode.budget import Budget, BudgetSpent, Limit, Witness
 from robustcode.defenses import Defense
 from robustcode.errors import ConfigError, ContractError
 from robustcode.fast import for_search
@@ -25,7 +25,7 @@ from robustcode.findings import Facts
 from robustcode.judge import Verdict, judge
 from robustcode.memory import BatchLimit
 from robustcode.plan import PlannedAttack
-from robustcode.progress import Progress
+from robustcode.progress import Progress, Silent
 from robustcode.proposals import Judged, Outcome, Proposed
 from robustcode.records import to_lines
 from robustcode.seeds import Streams, seed_of
@@ -69,12 +69,25 @@ def run_shard(
     number: int,
     progress: Progress,
     deadline: float | None = None,
+    kept: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Evaluate ``samples`` and write their files; the shard's entry for the manifest.
 
     Attacks end at ``deadline``, by time.monotonic; the judge decides on what they have found.
+    ``kept`` is the entry of an earlier try that ran out of time: it stands, with its files, if this
+    one runs out of time with fewer verdicts.
     """
-    return _Shard(trial, samples, progress, deadline).run(folder, number)
+    return _Shard(trial, samples, progress, deadline).run(folder, number, kept)
+
+
+def refuse_false_proofs(trial: Trial, samples: Tensor) -> None:
+    """ConfigError if the defence is wrong on one of ``samples`` that is said to be proved robust.
+
+    Each shard refuses them too; asked beforehand, nothing has been written yet.
+    """
+    shard = _Shard(trial, samples, Silent(), None)
+    with global_draws(trial.seed, trial.subject.device, int(samples[0])):
+        shard.refuse_false_proofs()
 
 
 class _Shard:
@@ -95,7 +108,10 @@ class _Shard:
         self.proved = torch.tensor([n in trial.proved for n in samples.tolist()])
         self.proved = self.proved.to(self.x.device)
 
-    def run(self, folder: Path, number: int) -> dict[str, Any]:
+    def refuse_false_proofs(self) -> None:
+        self._refuse_false_proofs(self._judge(self.x, "clean"))
+
+    def run(self, folder: Path, number: int, kept: Mapping[str, Any] | None) -> dict[str, Any]:
         started, cpu = time.perf_counter(), time.process_time()
         first = int(self.samples[0])
         with global_draws(self.trial.seed, self.trial.subject.device, first):
@@ -108,6 +124,10 @@ class _Shard:
         records = outcome.records(
             self.trial.threat, self.trial.seed, votes=self.trial.facts.stochastic
         )
+        verdicts = sum(record.finished for record in records)
+        if kept is not None and self.budget.over is Limit.SECONDS:
+            if verdicts < kept.get("verdicts", 0):
+                return dict(kept)
         files = {
             f"adversarial/{shard_name(number)}.safetensors": save(outcome.pictures()),
             f"records/{shard_name(number)}.jsonl": to_lines(records),
@@ -116,6 +136,7 @@ class _Shard:
             "sha256": {name: write_atomic(folder / name, data) for name, data in files.items()},
             "samples": len(self.samples),
             "over": self.budget.over,
+            "verdicts": verdicts,
             "cost": {
                 "judge_forwards": self.judged_forwards,
                 "seconds": round(time.perf_counter() - started, 3),
@@ -140,7 +161,7 @@ class _Shard:
             ledger,
             stochastic=self.trial.facts.stochastic,
             differentiable=self.trial.facts.differentiable,
-            width=self.limit.size,
+            width=self.limit,
             witness=witness,
         )
         streams = Streams.of(self.trial.seed, "search", self.samples).child(planned.name)

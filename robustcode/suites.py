@@ -84,6 +84,7 @@ def adaptive(facts: Facts, norm: Norm) -> list[Component]:
         blind = Component("square", {"queries": 1000, "draws": 4})
     else:
         followed = [
+            Component("scout"),
             Component("apgd-ce"),
             Component("apgd-margin", {"restarts": 2}),
             Component("apgd-t", {"targets": TARGETS, "order": "malt"}),

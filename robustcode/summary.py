@@ -33,7 +33,8 @@ def summarise(
     ``samples`` were asked for, None if no more than there are records of. Where a budget ended an
     attack, ``unfinished`` counts the samples it says nothing about: ``accuracy`` and ``correct``
     count those that were finished and right, ``accuracy_high`` counts the unfinished as right;
-    ``low`` and ``high`` are the outer ends of the intervals around the two. ``clean`` is over the ``samples`` that were looked at.
+    ``low`` and ``high`` are the outer ends of the intervals around the two. ``clean`` is over the
+    ``samples`` that were looked at.
     """
     by_sample = records.groupby("sample", sort=True)
     first = by_sample.first()

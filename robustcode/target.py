@@ -14,7 +14,7 @@ from robustcode.defenses.base import Defense
 from robustcode.defenses.identity import Identity
 from robustcode.errors import ContractError, RobustcodeError
 from robustcode.importing import reason
-from robustcode.memory import is_out_of_memory
+from robustcode.memory import BatchLimit, is_out_of_memory
 from robustcode.seeds import Streams
 
 # Rows of a query where nobody knows better.
@@ -68,7 +68,6 @@ class DefendedTarget:
 
     Attributes:
         stochastic: whether two draws can differ, as tested and not only as declared.
-        width: rows that fit into one query.
     """
 
     def __init__(
@@ -78,17 +77,23 @@ class DefendedTarget:
         *,
         stochastic: bool,
         differentiable: bool,
-        width: int = WIDTH,
+        width: int | BatchLimit = WIDTH,
         witness: Witness | None = None,
     ) -> None:
+        """``width``: rows that fit into one query, or the limit that goes down with memory."""
         self.stochastic = stochastic
-        self.width = width
+        self._limit = width if isinstance(width, BatchLimit) else BatchLimit(width)
         self._defense = defense
         self._ledger = ledger
         # What a surrogate gets wrong says little of the defence.
         self._witness = witness if differentiable else None
         # BPDA: what has no useful gradient is followed by its surrogate.
         self._scores = defense.logits if differentiable else defense.surrogate
+
+    @property
+    def width(self) -> int:
+        """See Target.width. A batch that is halved for want of memory halves its queries too."""
+        return self._limit.size
 
     @property
     def undefended(self) -> DefendedTarget:
@@ -102,7 +107,7 @@ class DefendedTarget:
             self._ledger,
             stochastic=False,
             differentiable=True,
-            width=self.width,
+            width=self._limit,
         )
 
     @torch.no_grad()

@@ -13,6 +13,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -26,6 +27,7 @@ from robustcode.findings import Facts
 from robustcode.plan import PlannedAttack, resolve
 from robustcode.progress import Reporter
 from robustcode.shard import Trial, run_shard
+from robustcode.store import shard_name
 from robustcode.subject import Given, Subject, assemble, inputs_of
 from robustcode.target import borrowed
 
@@ -39,6 +41,9 @@ WARM_DRAWS = 4
 
 Send = Callable[[tuple[Any, ...]], None]
 Entries = Iterator[tuple[int, dict[str, Any]]]
+# Manifest entries of an earlier try, by the shard's name.
+Kept = Mapping[str, Mapping[str, Any]]
+NOTHING_KEPT: Kept = MappingProxyType({})
 
 
 def make_trial(spec: RunSpec, subject: Subject, facts: Facts) -> Trial:
@@ -62,7 +67,9 @@ def _planned(spec: RunSpec, facts: Facts) -> list[PlannedAttack]:
     if spec.warm is None:
         return attacks
     draws = WARM_DRAWS if facts.stochastic else 1
-    warm = Warm(run=spec.warm, steps=WARM_STEPS, step=WARM_STEP, draws=draws)
+    # Whole, so that the run's own spec works from every folder.
+    earlier = str(Path(spec.warm).resolve())
+    warm = Warm(run=earlier, steps=WARM_STEPS, step=WARM_STEP, draws=draws)
     first = PlannedAttack("warm", warm)
     if any(planned.name == first.name for planned in attacks):
         raise ConfigError(
@@ -96,16 +103,18 @@ def run_here(
     folder: Path,
     send: Send,
     deadline: float | None = None,
+    kept: Kept = NOTHING_KEPT,
 ) -> Entries:
     """Each shard's number and manifest entry, as they are done, in this process.
 
-    After ``deadline``, by time.monotonic, none is begun but the first, of which at least the
-    clean accuracy is then known.
+    After ``deadline``, by time.monotonic, none is begun; but where nothing is ``kept`` of an
+    earlier try the first is, of which at least the clean accuracy is then known.
     """
     for place, (number, samples) in enumerate(shards.items()):
-        if place > 0 and past(deadline):
+        if past(deadline) and (place > 0 or kept):
             return
-        yield number, run_shard(trial, samples, folder, number, Reporter(send), deadline)
+        entry = kept.get(shard_name(number))
+        yield number, run_shard(trial, samples, folder, number, Reporter(send), deadline, entry)
 
 
 def run_in_workers(
@@ -117,6 +126,7 @@ def run_in_workers(
     folder: Path,
     send: Send,
     deadline: float | None = None,
+    kept: Kept = NOTHING_KEPT,
 ) -> Entries:
     """The same, from ``spec.workers`` processes. A lost worker is an EngineError.
 
@@ -144,7 +154,10 @@ def run_in_workers(
     )
     try:
         tasks = [
-            pool.submit(_work, number, samples.tolist(), place == 0)
+            pool.submit(
+                *(_work, number, samples.tolist()),
+                *(place == 0 and not kept, kept.get(shard_name(number))),
+            )
             for place, (number, samples) in enumerate(shards.items())
         ]
         for task in as_completed(tasks):
@@ -212,7 +225,9 @@ def _start(
     _worker.update(trial=trial, folder=folder, send=messages.put, held=held, deadline=deadline)
 
 
-def _work(number: int, samples: Sequence[int], always: bool) -> tuple[int, dict[str, Any]] | None:
+def _work(
+    number: int, samples: Sequence[int], always: bool, kept: Mapping[str, Any] | None
+) -> tuple[int, dict[str, Any]] | None:
     """A shard's number and entry; None if its time is over before it is begun."""
     if "failed" in _worker:
         raise _worker["failed"]
@@ -221,7 +236,8 @@ def _work(number: int, samples: Sequence[int], always: bool) -> tuple[int, dict[
         return None
     reporter = Reporter(_worker["send"])
     return number, run_shard(
-        _worker["trial"], torch.tensor(samples), _worker["folder"], number, reporter, deadline
+        *(_worker["trial"], torch.tensor(samples), _worker["folder"], number, reporter),
+        *(deadline, kept),
     )
 
 
