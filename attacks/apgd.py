@@ -39,6 +39,10 @@ class APGD(Attack):
     so that what a sample gets does not depend on the company it is in. Against a stochastic
     target nothing leaves; every goal's best points are compared on ``held_out`` draws.
 
+    In two things it differs from the authors' code: a start in linf and l2 is drawn from all of
+    the ball, theirs from its surface; and every projection is the nearest point of ball and box
+    together, where theirs cuts to one after the other.
+
     Source: Croce and Hein 2020, arXiv:2003.01690, algorithm 1; in l1 Croce and Hein 2021,
     arXiv:2103.01208.
 
@@ -46,7 +50,8 @@ class APGD(Attack):
         steps: number of ascent steps.
         restarts: independent starts; only samples still standing are started again.
         draws: draws of the defence averaged per step.
-        rho: share of the steps between two checkpoints that must raise the loss.
+        rho: share of the steps between two checkpoints that must raise the loss; without a role
+            in l1, where steps go by how sparse the best point is.
         from_larger: in l1, spend the first 60 % of the steps in balls of 3 eps and 2 eps.
         until_broken: leave a sample once it is broken; if false, its margin is lowered to the end.
         held_out: draws on which candidates are compared; used for stochastic targets only.

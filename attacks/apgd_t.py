@@ -26,8 +26,8 @@ class APGDT(APGD):
         targets: wrong classes, at most classes - 1; the paper has 9.
         order: by what they are ranked: logits, or malt (Melamed et al. 2024, arXiv:2407.02240).
         loss: what is raised for each: dlr, or margin, the plain lead of the target.
-        keep: after a tenth of the steps, go on with so many of them only, those with the lowest
-            margins; 0 for all, as in the paper.
+        keep: after a tenth of the steps, in l1 of those in the last ball, go on with so many of
+            them only, those with the lowest margins; 0 for all, as in the paper.
     """
 
     targets: int = 9

@@ -78,8 +78,9 @@ class Attack(ABC):
         norms: the norms it can attack in.
         needs_gradient: it asks for ascents.
         control: it is there to be beaten, and need not find what can be found.
-        minimal: it looks for the nearest wrong input, whatever eps is; eps only decides which of
-            what it finds it may propose.
+        minimal: it looks for the nearest wrong input, and eps decides which of what it finds it
+            may propose. Where its ``until_broken`` is set it may look no further than eps, and stop
+            at the first wrong input within it.
         coarse: it tries inputs of a few forms only, such as corners of the ball, and may need twice
             the eps that the nearest wrong input has.
         one_step: it takes a single step, which is exact on linear models of two classes only.

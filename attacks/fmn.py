@@ -56,7 +56,12 @@ class FMN(Shrinking):
     def begin(self, x: Tensor, threat: ThreatModel) -> State:
         """See Shrinking.begin."""
         unknown = x.new_full((len(x),), torch.inf)
-        return {"radius": unknown, "nearest": unknown, "reach": self.reach(x, threat)}
+        return {
+            "radius": unknown,
+            "nearest": unknown,
+            "reach": self.reach(x, threat),
+            "scale": x.new_zeros(len(x)),
+        }
 
     def move(self, step: Step, state: State, threat: ThreatModel) -> Tensor:
         """See Shrinking.move."""
@@ -74,7 +79,9 @@ class FMN(Shrinking):
     ) -> Tensor:
         slope = torch.linalg.vector_norm(free.flatten(1), ord=DUAL[threat.norm], dim=1)
         # To the boundary alone it would stop there, where the answer is right but for rounding.
-        gap = step.here.margin.abs() + BEYOND * ROUNDING * step.here.scale
+        # There both logits may be near zero, so the scale is the largest seen on the way.
+        state["scale"] = state["scale"].maximum(step.here.scale.to(slope))
+        gap = step.here.margin.abs() + BEYOND * ROUNDING * state["scale"]
         missing = gap.to(slope) / slope.clamp(min=torch.finfo(slope.dtype).tiny)
         distance = threat.distance(step.x_adv, step.x)
         seen = state["nearest"].isfinite()

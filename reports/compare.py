@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from robustcode.reports.table import WORST, Row, Source
+from robustcode.reports.table import WORST, Row, Source, rows_of
 from robustcode.statistics import (
     Difference,
     Proportion,
@@ -22,7 +22,11 @@ from robustcode.statistics import (
 
 @dataclass(frozen=True)
 class Comparison:
-    """Runs on the same data under the same threat, on the samples that all of them share."""
+    """Runs on the same data under the same threat, on the samples that all of them share.
+
+    A run with unfinished samples is alone: what it has finished is what was easy to break, and to
+    compare others on that would be to choose samples by their outcome.
+    """
 
     members: tuple[Source, ...]
     samples: tuple[int, ...]
@@ -31,7 +35,7 @@ class Comparison:
     @property
     def trimmed(self) -> bool:
         """Whether some run has samples that are left out here."""
-        return any(len(member.known) != len(self.samples) for member in self.members)
+        return any(len(member.verdicts) != len(self.samples) for member in self.members)
 
     def gap(self, first: str, second: str) -> Difference:
         """Worst-case accuracy of the run labelled ``second`` less that of ``first``."""
@@ -57,6 +61,8 @@ def comparisons(runs: list[Source]) -> list[Comparison]:
 
 def _comparable(group: list[Source], source: Source) -> bool:
     first = group[0]
+    if not (first.whole and source.whole):
+        return False
     if source.fact("threat") != first.fact("threat") or not _same_data(first, source):
         return False
     common = _common([*group, source])
@@ -72,11 +78,13 @@ def _same_data(first: Source, second: Source) -> bool:
 
 
 def _common(members: Iterable[Source]) -> list[int]:
-    return sorted(set.intersection(*(set(member.known.index) for member in members)))
+    return sorted(set.intersection(*(set(member.verdicts.index) for member in members)))
 
 
 def _compare(members: tuple[Source, ...]) -> Comparison:
     common = _common(members)
+    if len(members) == 1 and not members[0].whole:
+        return Comparison(members, tuple(common), _alone(members[0]))
     rows: list[Row] = []
     for member in members:
         for column in ("clean", "robust"):
@@ -97,6 +105,16 @@ def _compare(members: tuple[Source, ...]) -> Comparison:
                 )
             )
     return Comparison(members, tuple(common), (*rows, *_differences(members, common)))
+
+
+def _alone(source: Source) -> tuple[Row, ...]:
+    """A run's own numbers, which are bounds where samples are unfinished."""
+    kinds = {"clean": "compared clean", "worst case": "compared worst case"}
+    return tuple(
+        replace(row, kind=kinds[row.kind], forwards=None, backwards=None, seconds=None)
+        for row in rows_of(source)
+        if row.kind in kinds
+    )
 
 
 def _differences(members: tuple[Source, ...], common: list[int]) -> list[Row]:

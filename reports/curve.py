@@ -7,17 +7,17 @@ from dataclasses import dataclass
 
 from robustcode.components import number
 from robustcode.errors import ConfigError
-from robustcode.reports.figures import Dot
+from robustcode.reports.figures import Dot, dot_of
 from robustcode.reports.grids import (
     AFTER_BUDGET,
     BOUND,
     CLUSTERED,
     EXACT,
     Grid,
+    accuracy_of,
     counted,
     first_of,
     interval_of,
-    percent,
 )
 from robustcode.reports.table import Row, Source, as_text, name_of
 
@@ -94,7 +94,7 @@ def curve_grid(series: Series, rows: Mapping[str, Sequence[Row]]) -> Grid:
             (
                 source.fact("threat"),
                 f"{worst.samples or 0:,}",
-                percent(worst.value, worst.samples),
+                accuracy_of(worst),
                 interval_of(worst),
                 f"{worst.unfinished or 0:,}",
                 f"{passes:,}",
@@ -118,8 +118,9 @@ def curve_dots(
     for eps, source in series.members:
         worst = first_of(rows[source.label], "worst case")
         if worst is not None and worst.value is not None:
-            label = source.fact("threat")
-            found.append((Dot(label, "worst case", worst.value, worst.low, worst.high), eps))
+            # The axis names the norm.
+            _, _, label = source.fact("threat").partition(":")
+            found.append((dot_of(worst, label, "worst case"), eps))
     return tuple(dot for dot, _ in found), tuple(eps for _, eps in found)
 
 
@@ -129,7 +130,8 @@ def curve_verdict(series: Series, rows: Mapping[str, Sequence[Row]]) -> str:
     for _, source in series.members:
         worst = first_of(rows[source.label], "worst case")
         if worst is not None:
-            kept.append(f"{percent(worst.value, worst.samples)} % at {source.fact('threat')}")
+            left = f" ({worst.unfinished} of {worst.samples} unfinished)" if worst.most else ""
+            kept.append(f"{accuracy_of(worst)} %{left} at {source.fact('threat')}")
     _, first = series.members[0]
     count = counted(first.run.summary.get("samples") or 0, "sample")
     return f"On {count} of {first.fact('data')}, {series.name} keeps {', '.join(kept)}."

@@ -32,7 +32,7 @@ AFTER = (
 )
 AFTER_BUDGET = (
     "Unfinished: a budget ended the attack before its end and none had broken the sample. "
-    "Accuracies and low ends count it as broken, high ends as right."
+    "The first number and low ends count it as broken, the second number and high ends as right."
 )
 
 
@@ -57,7 +57,7 @@ def own_grids(source: Source, rows: Sequence[Row]) -> list[Grid]:
     abstained = any(row.abstained for row in main)
     if abstained:
         notes.append("An abstention is not a right answer; those in each row are counted.")
-    if any(attack.get("after") for attack in source.attacks):
+    if any(source.after(attack) for attack in source.attacks):
         notes.append(AFTER)
     unfinished = any(row.unfinished for row in main)
     if unfinished:
@@ -80,7 +80,7 @@ def own_grids(source: Source, rows: Sequence[Row]) -> list[Grid]:
             tuple(
                 (
                     *(row.name, row.settings, _count(row.samples)),
-                    *(percent(row.value, row.samples), interval_of(row)),
+                    *(accuracy_of(row), interval_of(row)),
                     *((_count(row.abstained),) if abstained else ()),
                     *((_count(row.unfinished),) if unfinished else ()),
                     *(_count(row.forwards), _count(row.backwards), _seconds(row.seconds)),
@@ -100,7 +100,7 @@ def own_grids(source: Source, rows: Sequence[Row]) -> list[Grid]:
                 tuple(
                     (
                         *(row.name, _count(row.samples)),
-                        *(percent(row.value, row.samples), interval_of(row)),
+                        *(accuracy_of(row), interval_of(row)),
                     )
                     for row in drawn
                 ),
@@ -125,10 +125,10 @@ def group_grids(group: Comparison, rows: dict[str, list[Row]]) -> list[Grid]:
         lines.append(
             (
                 member.label,
-                _count(len(group.samples)),
-                percent(clean.value, clean.samples) if clean else "",
+                _count(worst.samples if worst else len(group.samples)),
+                accuracy_of(clean) if clean else "",
                 interval_of(clean) if clean else "",
-                percent(worst.value, worst.samples) if worst else "",
+                accuracy_of(worst) if worst else "",
                 interval_of(worst) if worst else "",
                 percent(proof.value, proof.samples) if proof else "",
                 _count(len(member.attacks)),
@@ -158,12 +158,13 @@ def group_grids(group: Comparison, rows: dict[str, list[Row]]) -> list[Grid]:
 def _group_notes(group: Comparison) -> list[str]:
     notes = [BOUND, CLUSTERED if any(member.draws for member in group.members) else EXACT]
     if group.trimmed:
-        owned = ", ".join(f"{member.label}: {len(member.known)}" for member in group.members)
+        owned = ", ".join(f"{member.label}: {len(member.verdicts)}" for member in group.members)
         notes.append(
-            f"The runs have different samples ({owned}; unfinished ones are left out); compared "
-            f"are the {len(group.samples)} that all share. Certified accuracy, passes and seconds "
-            "are of each whole run."
+            f"The runs have different samples ({owned}); compared are the {len(group.samples)} "
+            "that all share. Certified accuracy, passes and seconds are of each whole run."
         )
+    if not all(member.whole for member in group.members):
+        notes.append(AFTER_BUDGET)
     attacks = {
         tuple((str(attack["name"]), as_text(attack.get("settings") or {})) for attack in m.attacks)
         for m in group.members
@@ -209,10 +210,14 @@ def apart(groups: Sequence[Comparison]) -> str:
         f"{', '.join(member.label for member in group.members)} ({setting_of(group.members[0])})"
         for group in groups
     )
-    return (
-        "Runs under another threat, on other data or without common samples are not compared: "
-        f"{settings}."
-    )
+    reasons = "Runs under another threat, on other data or without common samples are not compared"
+    open_ones = [m.label for group in groups for m in group.members if not m.whole]
+    if open_ones:
+        reasons += (
+            f"; nor are those that a budget left unfinished ({', '.join(open_ones)}), since the "
+            "samples they have finished are those that were easy to break"
+        )
+    return f"{reasons}: {settings}."
 
 
 def with_note(grid: Grid, note: str) -> Grid:
@@ -234,6 +239,12 @@ def percent(value: float | None, samples: int | None) -> str:
     if value is None:
         return ""
     return f"{100 * value:.{2 if (samples or 0) >= MANY else 1}f}"
+
+
+def accuracy_of(row: Row) -> str:
+    """The value in per cent; ``least to most`` where samples are unfinished."""
+    value = percent(row.value, row.samples)
+    return value if row.most is None else f"{value} to {percent(row.most, row.samples)}"
 
 
 def interval_of(row: Row) -> str:

@@ -11,10 +11,11 @@ import numpy as np
 from robustcode.errors import ConfigError
 from robustcode.reports.compare import Comparison, comparisons
 from robustcode.reports.curve import Series, curve_dots, curve_grid, curve_verdict, series_of
-from robustcode.reports.figures import Dot
+from robustcode.reports.figures import Dot, dot_of
 from robustcode.reports.grids import (
     MAIN_KINDS,
     Grid,
+    accuracy_of,
     apart,
     counted,
     first_of,
@@ -51,13 +52,14 @@ class Weakness:
 class Chart:
     """A figure and its file name without ending, of letters and digits only: LaTeX reads it.
 
-    With ``places`` the dots stand there along an axis, as a curve.
+    With ``places`` the dots stand there along an axis of eps in ``norm``, as a curve.
     """
 
     stem: str
     title: str
     dots: tuple[Dot, ...]
     places: tuple[float, ...] = ()
+    norm: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,8 +85,8 @@ class Page:
     rows: tuple[Row, ...]
 
 
-def compose(runs: Sequence[Run]) -> Page:
-    """The page on one run, or on several side by side."""
+def compose(runs: Sequence[Run], not_begun: Sequence[str] = ()) -> Page:
+    """The page on one run, or on several side by side; ``not_begun`` are threats without a run."""
     if not runs:
         raise ConfigError("a report needs at least one run folder")
     found = sources(runs)
@@ -117,7 +119,7 @@ def compose(runs: Sequence[Run]) -> Page:
         every += [row for group in groups for row in group.rows]
     return Page(
         title,
-        verdict + _warning(findings),
+        verdict + _not_begun(not_begun) + _warning(findings),
         findings,
         tuple(grids),
         tuple(chart for chart in charts if chart.dots),
@@ -129,24 +131,27 @@ def compose(runs: Sequence[Run]) -> Page:
 
 def _curve_charts(curves: Sequence[Series], rows: dict[str, list[Row]]) -> list[Chart]:
     return [
-        Chart(f"curve{number}", series.title, *curve_dots(series, rows))
+        Chart(f"curve{number}", series.title, *curve_dots(series, rows), series.norm)
         for number, series in enumerate(curves, 1)
     ]
 
 
 def _stated(row: Row) -> str:
     interval = interval_of(row)
-    limits = f" (95 % interval {interval} %)" if interval else ""
+    limits = [f"95 % interval {interval} %"] if interval else []
     if row.unfinished:
-        limits = f" ({counted(row.unfinished, 'sample')} unfinished; from {interval} %)"
-    return f"{percent(row.value, row.samples)} %{limits}"
+        limits = [f"{row.unfinished} of {counted(row.samples or 0, 'sample')} unfinished", *limits]
+    return f"{accuracy_of(row)} %" + (f" ({'; '.join(limits)})" if limits else "")
 
 
 def _verdict(source: Source, rows: Sequence[Row]) -> str:
     clean, worst, proof = (first_of(rows, kind) for kind in ("clean", "worst case", "certified"))
     parts = []
     if clean:
-        parts.append(f"classifies {percent(clean.value, clean.samples)} % correctly")
+        looked_at = source.run.summary.get("samples")
+        # A time limit may end a run before each sample was looked at.
+        of = f" of the {clean.samples} looked at" if clean.samples != looked_at else ""
+        parts.append(f"classifies {percent(clean.value, clean.samples)} %{of} correctly")
     if worst:
         attacks = counted(len(source.attacks), "attack")
         parts.append(
@@ -177,6 +182,16 @@ def _group_verdict(group: Comparison, rows: dict[str, list[Row]]) -> str:
     return (
         f"{setting}, {best.run} keeps the highest worst-case accuracy, {_stated(best)}, and "
         f"{least.run} the lowest, {_stated(least)}{doubt}."
+    )
+
+
+def _not_begun(threats: Sequence[str]) -> str:
+    if not threats:
+        return ""
+    were = "was" if len(threats) == 1 else "were"
+    return (
+        f" {', '.join(threats)} {were} not begun: the time limit of the curve was over; the same "
+        "command with more time goes on."
     )
 
 
@@ -237,7 +252,7 @@ def _ordered(findings: Iterable[Weakness]) -> tuple[Weakness, ...]:
 
 def _dots(rows: Iterable[Row]) -> tuple[Dot, ...]:
     return tuple(
-        Dot(row.name, row.kind, row.value, row.low, row.high)
+        dot_of(row, row.name, row.kind)
         for row in rows
         if row.kind in MAIN_KINDS and row.value is not None
     )
@@ -250,7 +265,7 @@ def _group_dots(group: Comparison) -> tuple[Dot, ...]:
         key=lambda row: [member.label for member in group.members].index(row.run),
     )
     return tuple(
-        Dot(f"{row.run}: {wording[row.kind]}", wording[row.kind], row.value, row.low, row.high)
+        dot_of(row, f"{row.run}: {wording[row.kind]}", wording[row.kind])
         for row in ordered
         if row.value is not None
     )

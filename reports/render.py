@@ -7,12 +7,14 @@ import csv
 import html
 import io
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from robustcode.errors import ConfigError, StoreError
 from robustcode.reports.escape import cell, latex, markdown, plain
@@ -35,7 +37,9 @@ def report(runs: Sequence[Path | str], out: Path | str) -> dict[str, Path]:
     """
     if isinstance(runs, str | Path):
         raise ConfigError(f"runs = {str(runs)!r} is one path; give a list of run folders")
-    page = compose([load_run(path) for given in runs for path in _folders(Path(given))])
+    paths = [Path(given) for given in runs]
+    not_begun = [threat for path in paths for threat in _not_begun(path)]
+    page = compose([load_run(run) for path in paths for run in _folders(path)], not_begun)
     out, written = Path(out), {}
     for name, content in render(page).items():
         key = name.partition(".")[2] if name.startswith("report.") else name
@@ -53,10 +57,21 @@ def _folders(path: Path) -> list[Path]:
     return [path / str(point["run"]) for point in points]
 
 
+def _not_begun(path: Path) -> list[str]:
+    """The threats a curve was asked for and has no run of."""
+    if not (path / "curve.json").exists():
+        return []
+    table = read_table(path / "curve.json")
+    begun = {point.get("threat") for point in table["points"]}
+    return [str(threat) for threat in table.get("asked") or [] if threat not in begun]
+
+
 def render(page: Page) -> dict[str, bytes]:
     """Every file of a report by its name."""
     figures = {
-        picture.stem: curve(picture.dots, picture.places) if picture.places else chart(picture.dots)
+        picture.stem: curve(picture.dots, picture.places, picture.norm)
+        if picture.places
+        else chart(picture.dots)
         for picture in page.charts
     }
     texts = {
@@ -101,7 +116,7 @@ def _html(page: Page, figures: dict[str, dict[str, bytes]]) -> str:
     }
 
     def finish(value: object) -> object:
-        return value if isinstance(value, _Preformatted) else plain(str(value))
+        return value if isinstance(value, _Preformatted | Markup) else plain(str(value))
 
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
@@ -111,8 +126,15 @@ def _html(page: Page, figures: dict[str, dict[str, bytes]]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["breakable"] = _breakable
     template = environment.get_template("report.html")
     return template.render(page=page, pictures=pictures, preformatted=_Preformatted)
+
+
+def _breakable(value: str) -> Markup:
+    """A cell whose long names break after a comma or colon, and not inside a word."""
+    parts = re.split(r"(?<=[,:])(?=\S)", plain(str(value)))
+    return Markup("<wbr>").join(parts)
 
 
 def _escaped(name: str, escape: Callable[[str], str]) -> Any:

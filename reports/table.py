@@ -31,7 +31,8 @@ class Row:
         high: upper end.
         abstained: samples without an answer; in ``value`` they count as not right.
         unfinished: samples of which nothing is known since a budget ended the attack; ``value`` and
-            ``low`` count them as not right, ``high`` as right.
+            ``low`` count them as not right, ``most`` and ``high`` as right.
+        most: what the value may be at most; only where there are unfinished samples.
         p_value: exact McNemar test of a difference.
         p_holm: the same, adjusted for all differences in its comparison.
         forwards: model passes over all samples.
@@ -49,6 +50,7 @@ class Row:
     high: float | None = None
     abstained: int | None = None
     unfinished: int | None = None
+    most: float | None = None
     p_value: float | None = None
     p_holm: float | None = None
     forwards: int | None = None
@@ -84,9 +86,14 @@ class Source:
         return list(self.run.summary.get("attacks") or [])
 
     @property
-    def known(self) -> pd.DataFrame:
-        """The verdicts of the samples on which every attack came to an end, or one succeeded."""
-        return self.verdicts[self.verdicts["finished"].astype(bool)]
+    def whole(self) -> bool:
+        """Whether every sample has its verdict: no budget left one open."""
+        open_ones = not self.verdicts["finished"].astype(bool).all()
+        return not open_ones and not self.run.summary.get("unfinished")
+
+    def after(self, attack: Mapping[str, Any]) -> bool:
+        """Whether an attack's number is what is left after it and those before it."""
+        return bool(attack.get("after")) and self.draws is None
 
     def fact(self, name: str) -> str:
         """``threat``, ``model``, ``defense``, ``data`` .. as text; empty when the run has none."""
@@ -155,7 +162,8 @@ def rows_of(source: Source) -> list[Row]:
                 attack,
                 run=label,
                 kind="attack",
-                name=f"after {attack['name']}" if attack.get("after") else str(attack["name"]),
+                # Of a random defence each proposal is judged by itself.
+                name=f"after {attack['name']}" if source.after(attack) else str(attack["name"]),
                 settings=as_text(attack.get("settings") or {}),
                 n=samples,
                 abstained=_abstentions(source, attack["name"]),
@@ -227,21 +235,32 @@ def _measured(
     settings: str = "",
     abstained: int | None = None,
 ) -> Row:
+    samples, unfinished = _whole(entry.get("samples", n)), _whole(entry.get("unfinished"))
     return Row(
         run=run,
         kind=kind,
         name=name,
         settings=settings,
-        samples=_whole(entry.get("samples", n)),
+        samples=samples,
         value=_finite(entry.get("accuracy")),
         low=_finite(entry.get("low")),
         high=_finite(entry.get("high")),
         abstained=abstained,
-        unfinished=_whole(entry.get("unfinished")),
+        unfinished=unfinished,
+        most=_most(entry, samples, unfinished),
         forwards=_whole(entry.get("forwards")),
         backwards=_whole(entry.get("backwards")),
         seconds=_finite(entry.get("seconds")),
     )
+
+
+def _most(entry: Mapping[str, Any], samples: int | None, unfinished: int | None) -> float | None:
+    """The accuracy if all that is unfinished is right; folders of old do not say it."""
+    value = _finite(entry.get("accuracy"))
+    if not unfinished or not samples or value is None:
+        return None
+    stated = _finite(entry.get("accuracy_high"))
+    return min(1.0, value + unfinished / samples) if stated is None else stated
 
 
 def _stochastic(block: Mapping[str, Any], what: str, run: str, n: int | None) -> list[Row]:

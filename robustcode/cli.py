@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -28,6 +29,10 @@ INTERRUPTED = 130
 CASCADE = (
     "the accuracy left after this attack and those before it, controls aside; it was given only "
     "what they had left standing"
+)
+CHOSEN = (
+    "the worst proposal of each sample was chosen on other draws than those it is judged on, so "
+    "the worst case may stand above a row"
 )
 
 Model = Annotated[
@@ -401,8 +406,14 @@ def _evaluate(spec: Any, out: Path, quiet: bool) -> None:
     for row in summary["attacks"]:
         rows.append((f"after {row['name']}" if row["after"] else row["name"], row))
     rows += [("worst case", summary["robust"])]
-    cells = [(name, *_measured(row), _right(row, summary["samples"])) for name, row in rows]
+    cells = [
+        (name, *_measured(row, summary["samples"]), _right(row, summary["samples"]))
+        for name, row in rows
+    ]
     notes = []
+    if summary["stochastic"]:
+        draws = summary["stochastic"]["draws"]
+        notes.append(f"accuracies are expectations over {draws} draws of the defence; {CHOSEN}")
     if any(row["after"] for row in summary["attacks"]):
         notes.append(f"after: {CASCADE}")
     if summary["proved"]:
@@ -421,7 +432,8 @@ def _print_curve(traced: Any) -> None:
     for point in traced.points:
         robust = point["robust"]
         passes = f"{point['passes']:,}"
-        cells.append((point["threat"], *_measured(robust), f"{robust['correct']:g}", passes))
+        right = _right(robust, point["samples"])
+        cells.append((point["threat"], *_measured(robust, point["samples"]), right, passes))
     count = traced.points[0]["samples"]
     _print_table(("", "accuracy", "95 % interval", f"of {count}", "passes"), cells, [])
     for threat in traced.threats[len(traced.runs) :]:
@@ -433,29 +445,45 @@ def _print_curve(traced: Any) -> None:
     _say(str(traced.path))
 
 
-def _measured(row: Any) -> tuple[str, str]:
-    """An accuracy, with what it does not know, and its interval."""
-    left = row.get("unfinished")
-    accuracy = f"{row['accuracy']:.4f}" + (f" ({left} unfinished)" if left else "")
+def _measured(row: Any, samples: int) -> tuple[str, str]:
+    """An accuracy, or between what it lies if some are unfinished, and its interval."""
+    left, accuracy = row.get("unfinished"), f"{row['accuracy']:.4f}"
+    if left:
+        accuracy += f" to {row['accuracy_high']:.4f} ({left} of {samples} unfinished)"
     return accuracy, f"{row['low']:.4f} to {row['high']:.4f}"
 
 
 def _right(row: Any, samples: int) -> str:
     """How many were right, of how many if that is not all of ``samples``."""
     of = row.get("samples", samples)
-    return f"{row['correct']:g}" + (f" of {of}" if of != samples else "")
+    most = f" to {row['accuracy_high'] * of:g}" if row.get("unfinished") else ""
+    return f"{row['correct']:g}{most}" + (f" of {of}" if of != samples else "")
 
 
 def _print_table(heads: Sequence[str], cells: Sequence[Sequence[str]], notes: list[str]) -> None:
+    console = Console(file=sys.stdout, highlight=False, markup=False)
     table = Table(box=None, pad_edge=False)
+    numbers = [max(map(len, column)) for column in zip(heads, *cells, strict=True)][1:]
+    # Two spaces stand between columns; where numbers alone fill a line, names get this much.
+    width = max(20, console.width - sum(numbers) - 2 * len(numbers))
     for head in heads:
         # Names are told whole: two attacks may differ in their last setting only.
         table.add_column(head, justify="left" if not head else "right", overflow="fold")
-    for row in cells:
-        table.add_row(*row)
-    Console(file=sys.stdout, highlight=False, markup=False).print(table)
+    for name, *others in cells:
+        table.add_row(_folded(name, width), *others)
+    console.print(table)
     for note in notes:
         _say(note)
+
+
+def _folded(name: str, width: int) -> str:
+    """A name in lines that end after a space, comma or colon, where it has them."""
+    lines = [""]
+    for part in re.split(r"(?<=[ ,:])", name):
+        if lines[-1] and len(lines[-1] + part.rstrip()) > width:
+            lines.append("  ")
+        lines[-1] += part
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def _say(text: str) -> None:

@@ -163,6 +163,8 @@ def describe(
     for key in ("checkpoint", "device", "warm"):
         if key in given:
             given[key] = str(given[key])
+    if suite is None and not attacks:
+        suite = "quick"
     if "cascade" in given:
         given["cascade"] = convert(given["cascade"], bool, "cascade")
     if "max_seconds" in given:
@@ -176,7 +178,7 @@ def describe(
         given["proved"] = _distinct(list(given["proved"]), "proved")
     return RunSpec(
         threat=ThreatModel.parse(str(threat)),
-        suite=suite or (None if attacks else "quick"),
+        suite=suite,
         attacks=tuple(map(Component.parse, [attacks] if isinstance(attacks, str) else attacks)),
         defense=Component.parse(defense),
         **given,
@@ -208,7 +210,9 @@ def read_proved(file: Path) -> tuple[int, ...]:
 def _listed(file: Path, what: str) -> Any:
     try:
         text = file.read_text()
-    except (OSError, UnicodeDecodeError) as cause:
+    except OSError as cause:
+        raise ConfigError(f"{what} {str(file)!r} cannot be read: {cause.strerror}") from cause
+    except UnicodeDecodeError as cause:
         raise ConfigError(f"{what} {str(file)!r} cannot be read: {cause}") from cause
     try:
         return json.loads(text)

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from robustcode.budget import past
 from robustcode.components import number
 from robustcode.config import RunSpec
 from robustcode.engine import evaluate
-from robustcode.errors import ConfigError
+from robustcode.errors import ConfigError, StoreError
 from robustcode.store import Run, write_json
 from robustcode.subject import Given
 from robustcode.threat import Norm, ThreatModel
@@ -87,20 +88,16 @@ def trace(
     first attacked from where the last run left them. The time limit of ``spec`` is that of the
     whole curve, its limit of passes that of each run. The same call goes on where it stopped.
     """
-    started = time.monotonic()
+    _check(spec, out)
+    deadline = None if spec.max_seconds is None else time.monotonic() + spec.max_seconds
     runs: list[Run] = []
     for place, threat in enumerate(threats):
-        left = spec.max_seconds
-        if left is not None and runs:
-            left -= time.monotonic() - started
-            if left <= 0:
-                break
+        if runs and past(deadline):
+            break
         # From a run in which nothing may move there is nothing to go on from.
         warm = str(runs[-1].path) if runs and threats[place - 1].eps > 0 else None
-        own = dataclasses.replace(
-            spec, threat=threat, warm=warm, cascade=spec.cascade is not False, max_seconds=left
-        )
-        runs.append(evaluate(own, out / f"eps-{place:02d}", given, show))
+        own = dataclasses.replace(spec, threat=threat, warm=warm, cascade=spec.cascade is not False)
+        runs.append(evaluate(own, out / f"eps-{place:02d}", given, show, deadline))
         if runs[-1].stopped:
             break
     curve = Curve(out, tuple(threats), tuple(runs))
@@ -108,3 +105,13 @@ def trace(
     content = {"schema": SCHEMA, "stopped": curve.stopped, "asked": asked, "points": curve.points}
     write_json(out / "curve.json", content)
     return curve
+
+
+def _check(spec: RunSpec, out: Path) -> None:
+    """Refuse what cannot become a curve before its first run is begun."""
+    if any(component.name == "warm" for component in spec.attacks):
+        raise ConfigError(
+            "a curve puts the attack 'warm' before the others by itself; leave out --attack warm"
+        )
+    if (out / "manifest.json").exists():
+        raise StoreError(f"{out} is the folder of a single run; choose another --out for a curve")

@@ -11,19 +11,26 @@ from typing import Any
 import torch
 
 from robustcode.attacks.pgd import PGD
-from robustcode.budget import Limit
+from robustcode.budget import Limit, past
 from robustcode.components import settings_of
 from robustcode.config import RunSpec
-from robustcode.errors import ConfigError, EngineError, StoreError
+from robustcode.errors import ConfigError, DataError, EngineError, StoreError
 from robustcode.facts import test_facts
 from robustcode.fast import for_search
-from robustcode.findings import Facts, Finding, Severity, budget_spent, compare_attacks
+from robustcode.findings import (
+    Facts,
+    Finding,
+    Severity,
+    budget_spent,
+    compare_attacks,
+    stood_still,
+)
 from robustcode.memory import ONE_ALONE, is_out_of_memory
 from robustcode.plan import check_attacks, resolve
 from robustcode.probes import probe
 from robustcode.progress import bar, status
 from robustcode.records import Record, from_lines, table_of
-from robustcode.shard import Trial, global_draws, split
+from robustcode.shard import Trial, global_draws, refuse_false_proofs, split
 from robustcode.store import Run, RunFolder, load_run
 from robustcode.subject import Given, Subject, assemble, inputs_of, summary_labels
 from robustcode.suites import check_suite
@@ -38,27 +45,37 @@ PILOT = 32
 PILOT_DRAWS = 20
 
 
-def evaluate(spec: RunSpec, out: Path, given: Given | None = None, show: bool = True) -> Run:
+def evaluate(
+    spec: RunSpec,
+    out: Path,
+    given: Given | None = None,
+    show: bool = True,
+    deadline: float | None = None,
+) -> Run:
     """Run what ``spec`` describes into the folder ``out``, or go on where it was interrupted.
 
     Findings never stop a run: they are kept with its numbers. A budget that is spent ends it with
-    intervals for what was not finished. A faulty request is refused before
-    anything is written; a component that breaks its contract stops the run with ContractError.
+    intervals for what was not finished; ``deadline``, by time.monotonic, is that of several runs
+    which share the time limit of ``spec``. A faulty request is refused and leaves nothing behind;
+    a component that breaks its contract stops the run with ContractError.
     """
     # From here on, so that the pilot's time is part of what was allowed.
-    deadline = None if spec.max_seconds is None else time.monotonic() + spec.max_seconds
+    if deadline is None and spec.max_seconds is not None:
+        deadline = time.monotonic() + spec.max_seconds
     given = given or Given()
     check_suite(spec.suite)
     check_attacks(spec)
+    request = _request(spec)
     folder = RunFolder(out)
     with threads(spec.threads):
         subject = assemble(spec, given)
+        _check_proved(spec, subject)
         modes = [n or "the model" for n, m in subject.defense.model.named_modules() if m.training]
         with folder.locked(), borrowed(subject.defense.model):
             inputs = inputs_of(spec, subject)
-            folder.open(spec.request(), inputs)
+            folder.open(request, inputs)
             diagnosis = folder.read_diagnosis()
-            if diagnosis is None:
+            if new := diagnosis is None:
                 started, cpu = time.perf_counter(), time.process_time()
                 with status(f"testing the evaluation on {PILOT} samples", show):
                     diagnosis = _diagnose(spec, subject, modes)
@@ -72,10 +89,39 @@ def evaluate(spec: RunSpec, out: Path, given: Given | None = None, show: bool = 
                     "decides at random, and a proof speaks of one decision; leave out proved"
                 )
             trial = make_trial(spec, subject, facts)
+            if new:
+                _refuse_false_proofs(spec, trial)
             folder.write_spec(_resolved(spec, trial))
-            _run_shards(spec, given, inputs, trial, folder, show, deadline)
-            _finish(spec, trial, diagnosis, folder)
+            idle = _run_shards(spec, given, inputs, trial, folder, show, deadline)
+            _finish(spec, trial, diagnosis, folder, idle)
     return load_run(out)
+
+
+def _request(spec: RunSpec) -> dict[str, Any]:
+    """What makes two requests the same run: an earlier run counts by what it holds."""
+    request = spec.request()
+    if spec.warm is not None:
+        request["warm"] = load_run(spec.warm).digest
+    return request
+
+
+def _check_proved(spec: RunSpec, subject: Subject) -> None:
+    count = len(subject.data)
+    wrong = [sample for sample in spec.proved if not 0 <= sample < count]
+    if wrong:
+        raise DataError(
+            f"sample {wrong[0]} is given as proved robust, but {subject.data.name} has samples 0 "
+            f"to {count - 1}; check that the proofs are for this data"
+        )
+
+
+def _refuse_false_proofs(spec: RunSpec, trial: Trial) -> None:
+    """Before anything is attacked for hours; the time it takes is that of one clean prediction."""
+    samples = trial.subject.samples
+    proved = samples[torch.isin(samples, torch.tensor(sorted(spec.proved), dtype=torch.int64))]
+    for part in split(proved, spec.batch_size):
+        if len(part):
+            refuse_false_proofs(trial, part)
 
 
 def _diagnose(spec: RunSpec, subject: Subject, modes: list[str]) -> dict[str, Any]:
@@ -103,6 +149,7 @@ def _diagnose_on(size: int, spec: RunSpec, subject: Subject, modes: list[str]) -
     facts, findings = test_facts(subject.defense, x, pilot, spec.seed, modes)
     plan = resolve(spec, facts)
     gradient_attacks = [p.attack for p in plan if isinstance(p.attack, PGD)]
+    # A suite may have none: what a pilot of PGD then says is said of the pilot.
     attack = gradient_attacks[0] if gradient_attacks else PGD(steps=20)
     search = for_search(subject.defense, x[:2])
     result = probe(
@@ -116,6 +163,7 @@ def _diagnose_on(size: int, spec: RunSpec, subject: Subject, modes: list[str]) -
         spec.seed,
         attack,
         PILOT_DRAWS if facts.stochastic else 1,
+        planned=bool(gradient_attacks),
     )
     return {
         "facts": dataclasses.asdict(facts),
@@ -133,24 +181,32 @@ def _run_shards(
     folder: RunFolder,
     show: bool,
     deadline: float | None,
-) -> None:
+) -> bool:
+    """Do what is missing; whether time ended that before a single shard was done."""
     shards = dict(enumerate(split(trial.subject.samples, spec.batch_size)))
     missing = {number: shards[number] for number in folder.missing_shards(len(shards))}
     if not missing:
-        return
+        return False
+    kept = dict(folder.manifest["shards"]["files"])
+    done = 0
     with bar(len(missing) * len(trial.attacks), show) as send:
-        if spec.workers == 1 or len(missing) == 1:
-            entries = run_here(trial, missing, folder.path, send, deadline)
+        # Processes take seconds to start: not when there are none left.
+        if spec.workers == 1 or len(missing) == 1 or past(deadline):
+            entries = run_here(trial, missing, folder.path, send, deadline, kept)
         else:
             entries = run_in_workers(
-                spec, given, inputs, trial.facts, missing, folder.path, send, deadline
+                spec, given, inputs, trial.facts, missing, folder.path, send, deadline, kept
             )
         for number, entry in entries:
             folder.list_shard(number, entry)
+            done += entry["over"] != Limit.SECONDS
             send(("done", len(trial.attacks)))
+    return done == 0
 
 
-def _finish(spec: RunSpec, trial: Trial, diagnosis: dict[str, Any], folder: RunFolder) -> None:
+def _finish(
+    spec: RunSpec, trial: Trial, diagnosis: dict[str, Any], folder: RunFolder, idle: bool
+) -> None:
     entries = folder.manifest["shards"]["files"]
     rows: list[Record] = []
     within: dict[str, set[int]] = {}
@@ -169,11 +225,13 @@ def _finish(spec: RunSpec, trial: Trial, diagnosis: dict[str, Any], folder: RunF
     left = unfinished(records)
     findings = [
         *diagnosis["findings"],
-        *map(_plain, _budget_findings(spec, asked, asked - begun, left, within)),
+        *map(_plain, _budget_findings(spec, asked, asked - begun, left, within, idle)),
     ]
     if spec.threat.eps > 0:  # with no room to move, nothing can be told from noise
         noise = {p.name for p in trial.attacks if p.attack.control}
+        still = {p.name for p in trial.attacks if p.attack.control or p.attack.minimal}
         findings += map(_plain, compare_attacks(records, noise))
+        findings += map(_plain, stood_still(records, still))
     order = [Severity.FAILURE, Severity.WARNING, Severity.INFO]
     findings.sort(key=lambda finding: order.index(finding["severity"]))
     attacks = [
@@ -199,7 +257,12 @@ def _finish(spec: RunSpec, trial: Trial, diagnosis: dict[str, Any], folder: RunF
 
 
 def _budget_findings(
-    spec: RunSpec, asked: int, never_begun: int, left: set[int], within: Mapping[str, set[int]]
+    spec: RunSpec,
+    asked: int,
+    never_begun: int,
+    left: set[int],
+    within: Mapping[str, set[int]],
+    idle: bool,
 ) -> list[Finding]:
     """A finding for each budget that ran out; ``within`` are the samples by what stopped them."""
     limits = {Limit.PASSES: spec.max_passes, Limit.SECONDS: spec.max_seconds}
@@ -208,7 +271,7 @@ def _budget_findings(
         short = sorted(left & within.get(limit, set()))
         more = never_begun if limit is Limit.SECONDS else 0
         if value is not None and (short or more):
-            found.append(budget_spent(limit, value, short, more, asked))
+            found.append(budget_spent(limit, value, short, more, asked, idle))
     return found
 
 

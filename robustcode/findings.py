@@ -11,7 +11,6 @@ import pandas as pd
 
 from robustcode.budget import Limit
 
-
 # The attack that goes on from an earlier run; see attacks.warm.
 HANDED_ON = "warm"
 

@@ -30,8 +30,8 @@ def gradient_noise(
     """The variance of one draw's margin gradient over the square of its mean, a median over rows.
 
     ``x`` are pilot inputs (batch, ...); the margin is that of each draw's own prediction at first.
-    Infinity if half of the rows show no mean at all, ``UNKNOWN`` without a row. Costs ``PILOT_DRAWS`` forward and backward
-    passes a sample, plus one forward.
+    Infinity if half of the rows show no mean at all, ``UNKNOWN`` without a row. Costs
+    ``PILOT_DRAWS`` forward and backward passes a sample, plus one forward.
     """
     if len(x) == 0:
         return UNKNOWN

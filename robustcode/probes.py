@@ -62,12 +62,14 @@ def probe(
     seed: int,
     attack: PGD,
     draws: int,
+    planned: bool = True,
 ) -> ProbeResult:
     """Run ``attack`` on pilot samples as it is, longer, with twice the budget, and without limit.
 
     ``x``, ``y`` and ``samples`` are the pilot's inputs, labels and indices in the split; only
     those the defence gets right are attacked. ``search`` is a faster copy of ``defense`` that is
     searched; ``defense`` itself is judged, on ``draws`` fresh draws if it is stochastic.
+    ``planned`` is whether ``attack`` is one of those that are run afterwards.
 
     For PGD with S steps and a deterministic defence a sample costs at most S steps as it is, S
     with twice the budget, and the longer runs 12/32 of 5 S on average over 32 samples: for S = 40
@@ -96,10 +98,33 @@ def probe(
             findings.append(_larger_eps_more_robust(pilot, once, threat, right, held))
             findings.append(_not_converged(pilot, attack, once, threat, right, held))
         findings.append(_whole_box_holds(pilot, once, threat, right, clean.majority()))
+    raised = [finding for finding in findings if finding is not None]
+    if not planned:
+        raised = [_of_the_pilot(finding, attack) for finding in raised]
     return ProbeResult(
-        tuple(finding for finding in findings if finding is not None),
+        tuple(raised),
         int(ledger.forwards.sum()),
         int(ledger.backwards.sum()),
+    )
+
+
+# What to do about a finding where the attack that was tried is not one of those that are run.
+OTHERWISE = {
+    "larger-eps-more-robust": "gradients lead this attack astray and may mislead the attacks of "
+    "the plan: look for masked gradients, and run the transfer attack and square, which needs none",
+    "not-converged": "attacks with few steps may stop too early here: give those of the plan more "
+    "steps or restarts, until more change nothing",
+    "convergence-untested": "run the attacks of the plan once with more steps beside them",
+}
+
+
+def _of_the_pilot(finding: Finding, attack: PGD) -> Finding:
+    """The finding, said of a pilot that the plan does not contain."""
+    return replace(
+        finding,
+        what=f"in a pilot of PGD with {attack.steps} steps, which is not among the attacks of this "
+        f"run, {finding.what}",
+        remedy=OTHERWISE.get(finding.code, finding.remedy),
     )
 
 
@@ -287,7 +312,8 @@ def _whole_box_holds(
         f"pilot samples stay right; for {reachable} of those {len(stuck)} an image of the pilot "
         "itself, which is allowed, is taken for another class",
         remedy="gradients at the samples mislead, so accuracies under gradient attacks may be too "
-        "high at any eps: use restarts from random starts, a surrogate or the transfer attack",
+        "high at any eps: use restarts from random starts, a surrogate, the transfer attack or "
+        "square, which needs no gradient",
         figures={
             "accuracy": float(best.mean()),
             "allowed": allowed,

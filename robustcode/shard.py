@@ -125,9 +125,9 @@ class _Shard:
             self.trial.threat, self.trial.seed, votes=self.trial.facts.stochastic
         )
         verdicts = sum(record.finished for record in records)
-        if kept is not None and self.budget.over is Limit.SECONDS:
-            if verdicts < kept.get("verdicts", 0):
-                return dict(kept)
+        less = kept is not None and verdicts < kept.get("verdicts", 0)
+        if kept is not None and less and self.budget.over is Limit.SECONDS:
+            return dict(kept)
         files = {
             f"adversarial/{shard_name(number)}.safetensors": save(outcome.pictures()),
             f"records/{shard_name(number)}.jsonl": to_lines(records),

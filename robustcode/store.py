@@ -32,13 +32,15 @@ import pandas as pd
 import tomli_w
 from filelock import FileLock, Timeout
 
-from robustcode.errors import StoreError
+from robustcode.errors import ConfigError, StoreError
 from robustcode.records import from_lines, table_of
 
 SCHEMA = 1
 # The status of a run that ended for lack of time, and what a shard of it says was over.
 STOPPED = "stopped"
 OUT_OF_TIME = "seconds"
+# What is there before the first shard.
+WRITTEN_FIRST = ("manifest.json", "diagnosis.json", "spec.toml")
 # What decides the numbers of a run, besides this package.
 VERSIONED = ("robustcode", "torch", "numpy", "scipy", "scikit-learn", "pillow")
 
@@ -73,11 +75,18 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.manifest: dict[str, Any] = {}
+        # Until a folder is opened it may be anybody's.
+        self._new = False
+        self._made = False
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder; the lock is the operating system's, so a killed run leaves none."""
+        """Hold the folder; the lock is the operating system's, so a killed run leaves none.
+
+        A request that is refused before its first shard leaves nothing behind.
+        """
         lock = FileLock(self.path / ".lock")
+        self._made = not self.path.exists()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=0)
@@ -92,14 +101,29 @@ class RunFolder:
             ) from cause
         try:
             yield
+        except ConfigError as cause:
+            # A disk that is full is no fault of the request.
+            if not isinstance(cause, StoreError):
+                self._withdraw()
+            raise
         finally:
             lock.release()
+
+    def _withdraw(self) -> None:
+        """Remove what this request has written, if no shard of it is there."""
+        if not self._new or self.manifest["shards"]["files"]:
+            return
+        for name in (*WRITTEN_FIRST, ".lock"):
+            (self.path / name).unlink(missing_ok=True)
+        if self._made and not any(self.path.iterdir()):
+            self.path.rmdir()
 
     def open(self, request: Mapping[str, Any], inputs: Mapping[str, Any]) -> None:
         """Start a run or take up an interrupted one of the same request and the same inputs."""
         found = self.path / "manifest.json"
         if not found.exists():
             self._refuse_foreign_files()
+            self._new = True
             self.manifest = {
                 "schema": SCHEMA,
                 "status": "running",
@@ -195,8 +219,7 @@ class RunFolder:
         write_json(self.path / "manifest.json", self.manifest)
 
     def _refuse_foreign_files(self) -> None:
-        ours = {".lock", "diagnosis.json", "spec.toml"}
-        strangers = [p.name for p in self.path.iterdir() if p.name not in ours]
+        strangers = [p.name for p in self.path.iterdir() if p.name not in (*WRITTEN_FIRST, ".lock")]
         strangers = [name for name in strangers if not name.endswith(".tmp")]
         if strangers:
             raise StoreError(
@@ -227,6 +250,13 @@ class Run:
     def stopped(self) -> bool:
         """Whether the time limit ended it: the same command with more time finishes it."""
         return bool(self.manifest["status"] == STOPPED)
+
+    @property
+    def digest(self) -> str:
+        """A name for all that its shards hold, wherever the folder lies."""
+        files = self.manifest["shards"]["files"]
+        held = json.dumps([entry["sha256"] for entry in files.values()], sort_keys=True)
+        return hashlib.sha256(held.encode()).hexdigest()
 
     @property
     def adversarial(self) -> list[Path]:

@@ -155,8 +155,11 @@ def run_in_workers(
     try:
         tasks = [
             pool.submit(
-                *(_work, number, samples.tolist()),
-                *(place == 0 and not kept, kept.get(shard_name(number))),
+                _work,
+                number,
+                samples.tolist(),
+                place == 0 and not kept,
+                kept.get(shard_name(number)),
             )
             for place, (number, samples) in enumerate(shards.items())
         ]

@@ -298,7 +298,7 @@ def test_a_run_that_time_ended_is_reported_as_what_it_is(
     files = report([run.path], tmp_path / "report")
     page = files["md"].read_text()
     left = run.summary["unfinished"]
-    assert f"{left} samples unfinished" in page
+    assert f"{left} of {SAMPLES} samples unfinished" in page
     assert "| unfinished |" in page
     assert "high ends as right" in page
     assert "after pgd" in page
@@ -306,12 +306,14 @@ def test_a_run_that_time_ended_is_reported_as_what_it_is(
     assert "summary-disagrees" not in page
     rows = pd.read_csv(files["csv"])
     assert int(rows[rows.kind == "worst case"].unfinished.iloc[0]) == left
-    # Set beside a whole run, the samples of which nothing is known are left out.
+    # It is set beside no whole run: what it has finished is what was easy to break.
     beside = report([run.path, whole.path], tmp_path / "beside")
     compared = pd.read_csv(beside["csv"])
+    assert not (compared.kind == "difference").any()
     pair = compared[compared.kind == "compared worst case"]
-    assert list(pair.samples) == [SAMPLES - left] * 2
-    assert pair.value.iloc[0] == pair.value.iloc[1]
+    assert list(pair.samples) == [SAMPLES] * 2
+    assert pair.value.iloc[0] <= pair.value.iloc[1] <= pair.most.iloc[0]
+    assert "easy to break" in beside["md"].read_text()
 
 
 def test_the_command_leaves_with_4_when_time_ended_it(
