@@ -14,7 +14,7 @@ from robustcode.attacks.apgd_pm import APGDPM
 from robustcode.attacks.apgd_t import APGDT
 from robustcode.attacks.base import ATTACKS, Attack, Target
 from robustcode.attacks.climb import ROUNDING
-from robustcode.attacks.losses import LossName, margin
+from robustcode.attacks.losses import LossName, margin_and_scale
 from robustcode.attacks.square import Square
 from robustcode.attacks.started import StartedPGD
 from robustcode.attacks.targets import TargetOrder
@@ -96,14 +96,13 @@ class Scout(Attack):
         return best
 
     def _lead(self, target: Target, x: Tensor, y: Tensor, streams: Streams) -> Lead:
-        logits = target.logits(x, streams)
+        lead, scale = margin_and_scale(target.logits(x, streams), y)
         # What is no number leads nothing.
-        lead = margin(logits, y).nan_to_num(nan=-torch.inf)
-        return Lead(lead, logits.abs().amax(1).nan_to_num(nan=0.0))
+        return Lead(lead.nan_to_num(nan=-torch.inf), scale)
 
 
 class Lead(NamedTuple):
-    """How far the right classes lead, and the size of the logits whose rounding blurs it."""
+    """How far the right classes lead, and the size of the two logits whose rounding blurs it."""
 
     margin: Tensor  # (batch,)
     scale: Tensor  # (batch,)
