@@ -31,7 +31,7 @@ def quick(facts: Facts, norm: Norm) -> list[Component]:
             Component("transfer", {"steps": 20}),
             Component("pgd", {"steps": 20, "loss": "margin", **draws}),
         ]
-    return [Component("noise", {"tries": 5}), Component("scout")]
+    return [Component("noise", {"tries": 2}), Component("scout")]
 
 
 def standard(facts: Facts, norm: Norm) -> list[Component]:
