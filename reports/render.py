@@ -133,7 +133,7 @@ def _html(page: Page, figures: dict[str, dict[str, bytes]]) -> str:
 
 def _breakable(value: str) -> Markup:
     """A cell whose long names break after a comma or colon, and not inside a word."""
-    parts = re.split(r"(?<=[,:])(?=\S)", plain(str(value)))
+    parts = re.split(r"(?<=[,:])(?=[^\s\d])", plain(str(value)))  # not within 1,000
     return Markup("<wbr>").join(parts)
 
 

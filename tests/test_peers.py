@@ -9,7 +9,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -519,6 +519,8 @@ def official(monkeypatch: pytest.MonkeyPatch) -> Callable[[Answer], list[dict[st
             def __init__(self, model: nn.Module, **settings: Any) -> None:
                 made.append(settings)
                 self.model = model
+                self.apgd_targeted = SimpleNamespace(n_target_classes=9)
+                self.fab = SimpleNamespace(n_target_classes=9)
 
             def run_standard_evaluation(self, x: Tensor, y: Tensor, bs: int) -> Any:
                 print("initial accuracy: 100 %")

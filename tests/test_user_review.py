@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -383,3 +384,4 @@ def test_long_names_break_after_their_separators(tmp_path: Path) -> None:
     run = attack_digits(tmp_path / "run", samples=3, attacks=["pgd:steps=2", "pgd:steps=3,draws=2"])
     page = report([run.path], tmp_path / "r")["html"].read_text()
     assert "pgd:<wbr>steps=3,<wbr>draws=2" in page
+    assert re.search(r"\d,<wbr>\d", page) is None, "a number is broken in two"
