@@ -14,6 +14,7 @@ from torch import Tensor
 from robustcode.attacks.base import Attack, Loss, Target
 from robustcode.attacks.climb import LEAVE_SHARE, ROUNDING, Order
 from robustcode.attacks.expectation import Slope, level, more_broken, slope, standing
+from robustcode.attacks.ranks import occurrence
 from robustcode.attacks.steps import Pace, pace_for
 from robustcode.errors import ConfigError
 from robustcode.seeds import Streams
@@ -185,13 +186,11 @@ class Found:
         if len(places) == 0:
             return
         order = torch.arange(len(places), device=places.device)
-        # By margin, then share, then place, each sort keeping the order of those before it.
-        for key in (table[:, 1], table[:, 0], places):
+        # By margin, then share, each sort keeping the order of those before it.
+        for key in (table[:, 1], table[:, 0]):
             order = order[key[order].sort(stable=True).indices]
-        mine = places[order]
-        first = torch.ones_like(mine, dtype=torch.bool)
-        first[1:] = mine[1:] != mine[:-1]
-        rows, mine = order[first], mine[first]
+        rows = order[occurrence(places[order]) == 0]
+        mine = places[rows]
         better = more_broken(table[rows], self.table[mine])
         self.x_adv[mine[better]] = x_adv[rows[better]]
         self.table[mine[better]] = table[rows[better]]
@@ -354,11 +353,8 @@ class _Ascent:
     def _narrow(self, rows: _Rows, found: Found) -> None:
         """Go on with the goals that have brought each sample's margin down most."""
         order = rows.margin.sort(stable=True).indices
-        order = order[rows.places[order].sort(stable=True).indices]
-        mine = rows.places[order]
-        starts = torch.searchsorted(mine, mine)  # of each sample's rows, which now lie together
-        rank = torch.empty_like(mine)
-        rank[order] = torch.arange(len(mine), device=mine.device) - starts
+        rank = torch.empty_like(order)
+        rank[order] = occurrence(rows.places[order])
         going = rank < self.attack._kept
         if not going.all():
             self._offer(rows, found, ~going)

@@ -16,15 +16,13 @@ from robustcode.attacks.losses import margin
 from robustcode.attacks.nearest import Nearest, most_broken, stretched
 from robustcode.errors import ConfigError
 from robustcode.seeds import Streams
-from robustcode.threat import Norm, ThreatModel
+from robustcode.threat import DUAL, Norm, ThreatModel
 
 # The authors' guards against dividing by nothing.
 FLAT = 1e-12
 STILL = 1e-8
 # Gradients that are held at a time, as a multiple of the rows of a query: each is an input's size.
 HELD = 10
-# The norm of a gradient by which its boundary's distance is told: the dual one.
-DUAL = {Norm.LINF: 1.0, Norm.L2: 2.0, Norm.L1: torch.inf}
 
 
 @ATTACKS.register("fab")

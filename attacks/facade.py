@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from robustcode.attacks.base import Target
+from robustcode.attacks.ranks import occurrence
 from robustcode.seeds import Streams
 from robustcode.threat import ThreatModel
 
@@ -76,21 +77,11 @@ class Facade(nn.Module):
         if not self._target.stochastic:
             return self._streams[rows]
         self._calls += 1
-        return self._streams.child("call", self._calls)[rows].each(_occurrence(rows))
+        return self._streams.child("call", self._calls)[rows].each(occurrence(rows))
 
 
 def _split(streams: Streams, size: int) -> list[Streams]:
     return [streams[slice(at, at + size)] for at in range(0, max(len(streams), 1), size)]
-
-
-def _occurrence(rows: Tensor) -> Tensor:
-    """How many earlier rows are the same sample's: 0, 1, .. among the rows of each."""
-    order = rows.argsort(stable=True)
-    sorted_rows = rows[order]
-    counted = torch.arange(len(rows), device=rows.device)
-    return torch.empty_like(rows).index_copy_(
-        0, order, counted - torch.searchsorted(sorted_rows, sorted_rows)
-    )
 
 
 def _scores(query: Tensor, target: Target, streams: Streams) -> Tensor:

@@ -13,14 +13,12 @@ from robustcode.attacks.climb import ROUNDING
 from robustcode.attacks.losses import negative_margin
 from robustcode.attacks.shrinking import Shrinking, State, Step, annealed, unstopped
 from robustcode.errors import ConfigError
-from robustcode.threat import GEOMETRIES, Norm, ThreatModel
+from robustcode.threat import DUAL, GEOMETRIES, Norm, ThreatModel
 
 # What is left of the first step and of the first change of radius at the end: the authors' code.
 LAST_STEP, LAST_GAMMA = 0.01, 0.001
 # How far beyond the boundary the first radius aims, in units of the rounding of the margin.
 BEYOND = 2.0
-# The order of the norm in which a gradient tells how much a unit perturbation gains.
-DUAL = {Norm.LINF: 1.0, Norm.L2: 2.0, Norm.L1: torch.inf}
 
 
 @ATTACKS.register("fmn")

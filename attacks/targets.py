@@ -11,14 +11,12 @@ from robustcode.attacks.base import Target
 from robustcode.attacks.expectation import mean_logits
 from robustcode.attacks.losses import targeted_margin
 from robustcode.seeds import Streams
-from robustcode.threat import Norm, ThreatModel
+from robustcode.threat import DUAL, Norm, ThreatModel
 
 # Candidates whose gradients are compared: Melamed et al. 2024, arXiv:2407.02240, section 4.
 CANDIDATES = 100
 # Gradients that are held at a time.
 AT_ONCE = 10
-# Order of the norm in which a gradient tells how far a unit perturbation takes a score.
-DUAL = {Norm.LINF: 1.0, Norm.L2: 2.0, Norm.L1: torch.inf}
 
 
 class TargetOrder(StrEnum):

@@ -166,7 +166,7 @@ def describe(
     if suite is None and not attacks:
         suite = "quick"
     if "cascade" in given:
-        given["cascade"] = convert(given["cascade"], bool, "cascade")
+        given["cascade"] = _truth(given["cascade"], "cascade")
     if "max_seconds" in given:
         given["max_seconds"] = number(given["max_seconds"], "max_seconds")
     for key in ("samples", "draws", "seed", "batch_size", "threads", "workers", "max_passes"):

@@ -99,7 +99,6 @@ class _Shard:
         self.defense: Defense = trial.subject.defense
         self.samples = samples.to(trial.subject.device)
         self.x, self.y = trial.subject.batch(samples)
-        self.search = for_search(self.defense, self.x[:2])
         self.limit = BatchLimit(len(samples))
         self.judged_forwards = 0
         self.draws = trial.draws if trial.facts.stochastic else 1
@@ -113,6 +112,8 @@ class _Shard:
 
     def run(self, folder: Path, number: int, kept: Mapping[str, Any] | None) -> dict[str, Any]:
         started, cpu = time.perf_counter(), time.process_time()
+        # Only here: to refuse a false proof nothing is searched.
+        self.search = for_search(self.defense, self.x[:2])
         first = int(self.samples[0])
         with global_draws(self.trial.seed, self.trial.subject.device, first):
             clean = self._judge(self.x, "clean")

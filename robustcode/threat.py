@@ -36,6 +36,10 @@ class Norm(StrEnum):
     L1 = "l1"
 
 
+# The order of the dual norm: what a unit perturbation gains most on a linear score.
+DUAL = {Norm.LINF: 1.0, Norm.L2: 2.0, Norm.L1: torch.inf}
+
+
 @dataclass(frozen=True, slots=True)
 class ThreatModel:
     """Each input may move at most ``eps`` in ``norm`` and must stay in ``[low, high]``.

@@ -13,7 +13,6 @@ from robustcode.attacks.losses import margin
 from robustcode.testing.check import Check, require, trial
 from robustcode.testing.problems import (
     CRITICAL,
-    DUAL,
     LinearProblem,
     Problem,
     bowl,
@@ -31,7 +30,7 @@ from robustcode.testing.situations import (
 )
 from robustcode.testing.surroundings import global_state_kept
 from robustcode.testing.watched import Attempt, Query, attempt
-from robustcode.threat import Norm, ThreatModel
+from robustcode.threat import DUAL, Norm, ThreatModel
 
 # A search that ends within this of the optimum has found it; what it misses by is its last steps.
 SLACK = 0.05

@@ -9,10 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from robustcode.seeds import Streams
-from robustcode.threat import Norm
+from robustcode.threat import DUAL, Norm
 
-# The order of the dual norm: what a unit perturbation gains most on a linear score.
-DUAL = {Norm.LINF: 1.0, Norm.L2: 2.0, Norm.L1: torch.inf}
 # The smallest critical eps of a problem in each norm, and those of its other samples relative to
 # it. The largest moves no value as far as the box, so that only the wall problem meets it.
 CRITICAL = {Norm.LINF: 0.02, Norm.L2: 0.1, Norm.L1: 0.1}
