@@ -27,6 +27,7 @@ from robustcode.attacks.spsa import SPSA
 from robustcode.attacks.square import Square
 from robustcode.attacks.torchattacks_peer import TorchattacksPeer
 from robustcode.attacks.transfer import Transfer
+from robustcode.attacks.transfer_pgd import TransferPGD
 from robustcode.attacks.warm import Warm
 
 __all__ = [
@@ -62,5 +63,6 @@ __all__ = [
     "TargetedFAB",
     "TorchattacksPeer",
     "Transfer",
+    "TransferPGD",
     "Warm",
 ]

@@ -79,10 +79,8 @@ class Question:
             named = [
                 own.child("draw", draw) for draw in range(first, min(first + together, self.draws))
             ]
-            streams = Streams(
-                torch.cat([one.keys for one in named]), torch.cat([one.samples for one in named])
-            )
-            logits = self.target.logits(images.repeat(len(named), *[1] * len(self.shape)), streams)
+            images_of_all = images.repeat(len(named), *[1] * len(self.shape))
+            logits = self.target.logits(images_of_all, Streams.joined(named))
             leads = _lead(logits, y.repeat(len(named))).view(len(named), -1).double()
             right += (leads > 0).sum(0)
             lead += leads.sum(0)

@@ -14,9 +14,9 @@ from torch import Tensor
 from robustcode.attacks.base import Attack, Loss, Target
 from robustcode.attacks.climb import LEAVE_SHARE, ROUNDING, Order
 from robustcode.attacks.expectation import Slope, level, more_broken, slope, standing
-from robustcode.attacks.ranks import occurrence
 from robustcode.attacks.steps import Pace, pace_for
 from robustcode.errors import ConfigError
+from robustcode.ranks import occurrence
 from robustcode.seeds import Streams
 from robustcode.threat import Norm, ThreatModel
 
@@ -55,6 +55,9 @@ class APGD(Attack):
             in l1, where steps go by how sparse the best point is.
         from_larger: in l1, spend the first 60 % of the steps in balls of 3 eps and 2 eps.
         until_broken: leave a sample once it is broken; if false, its margin is lowered to the end.
+        hold: average over the same draws at each step of a restart, so that its rule compares like
+            with like; what is found is compared on others (a sample average approximation). If
+            false, as in the authors' code, a step may look better for its draws alone.
         held_out: draws on which candidates are compared; used for stochastic targets only.
     """
 
@@ -64,6 +67,7 @@ class APGD(Attack):
     rho: float = 0.75
     from_larger: bool = True
     until_broken: bool = True
+    hold: bool = False
     held_out: int = 16
 
     def __post_init__(self) -> None:
@@ -375,11 +379,16 @@ class _Ascent:
         found.offer(rows.places[which], images, table)
 
     def _slope(self, loss: Loss, x_adv: Tensor, y: Tensor, streams: Streams, number: int) -> Slope:
-        return slope(self.target, x_adv, y, loss, streams.child("step", number), self.attack.draws)
+        at = self._draws_of(streams, number)
+        return slope(self.target, x_adv, y, loss, at, self.attack.draws)
 
     def _level(self, loss: Loss, x_adv: Tensor, y: Tensor, streams: Streams, number: int) -> Slope:
         """The same without the gradient, for the last step."""
-        return level(self.target, x_adv, y, loss, streams.child("step", number), self.attack.draws)
+        at = self._draws_of(streams, number)
+        return level(self.target, x_adv, y, loss, at, self.attack.draws)
+
+    def _draws_of(self, streams: Streams, number: int) -> Streams:
+        return streams.child("step", 0 if self.attack.hold else number)
 
 
 def _start(x: Tensor, threat: ThreatModel, streams: Streams) -> Tensor:

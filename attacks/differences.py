@@ -73,8 +73,7 @@ class Differences:
         step = self.reach * self.ways(streams.child("direction"), middle)
         asked = torch.cat([middle + step, middle - step]).clamp_(self.threat.low, self.threat.high)
         draw = streams.child("draw")
-        twice = Streams(torch.cat([draw.keys, draw.keys]), torch.cat([draw.samples, draw.samples]))
-        logits = self.target.logits(asked, twice)
+        logits = self.target.logits(asked, Streams.joined([draw, draw]))
         y = at.y[both]
         up, down = self.loss(logits, y).to(step.dtype).chunk(2)
         # An end whose score is no number says nothing of the way.

@@ -48,10 +48,11 @@ def slope(
     """
     if not target.stochastic:
         draws = 1
-    first = target.ascent(x, y, loss, streams.child("draw", 0))
-    logits, gradient = [first.logits], first.gradient
-    for draw in range(1, draws):
-        more = target.ascent(x, y, loss, streams.child("draw", draw))
+    first, *others = streams.parts(draws)
+    here = target.ascent(x, y, loss, first)
+    logits, gradient = [here.logits], here.gradient
+    for draw in others:
+        more = target.ascent(x, y, loss, draw)
         logits.append(more.logits)
         # Where scores are not numbers the target gives zeros.
         gradient = gradient + more.gradient
@@ -66,7 +67,7 @@ def level(
 ) -> Slope:
     """``slope`` where no way up is wanted: by forward passes alone, its gradient is zero."""
     draws = draws if target.stochastic else 1
-    logits = [target.logits(x, streams.child("draw", draw)) for draw in range(draws)]
+    logits = [target.logits(x, draw) for draw in streams.parts(draws)]
     return _seen(logits, y, loss, torch.zeros_like(x))
 
 
@@ -86,7 +87,7 @@ def mean_of_numbers(values: Sequence[Tensor]) -> Tensor:
 def mean_logits(target: Target, x: Tensor, streams: Streams, draws: int = 1) -> Tensor:
     """Scores averaged over draws, shape (batch, classes): for ranking classes, not for losses."""
     draws = draws if target.stochastic else 1
-    return mean_of_numbers([target.logits(x, streams.child("draw", draw)) for draw in range(draws)])
+    return mean_of_numbers([target.logits(x, draw) for draw in streams.parts(draws)])
 
 
 def standing(target: Target, x: Tensor, y: Tensor, streams: Streams, draws: int = 1) -> Tensor:
@@ -98,8 +99,8 @@ def standing(target: Target, x: Tensor, y: Tensor, streams: Streams, draws: int 
     if not target.stochastic:
         draws = 1
     right, leads = x.new_zeros(len(x)), []
-    for draw in range(draws):
-        lead = margin(target.logits(x, streams.child("draw", draw)), y)
+    for draw in streams.parts(draws):
+        lead = margin(target.logits(x, draw), y)
         right += lead > 0
         leads.append(lead.to(x.dtype))
     lead = mean_of_numbers(leads)

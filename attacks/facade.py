@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from robustcode.attacks.base import Target
-from robustcode.attacks.ranks import occurrence
+from robustcode.ranks import occurrence
 from robustcode.seeds import Streams
 from robustcode.threat import ThreatModel
 

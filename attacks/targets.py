@@ -78,8 +78,8 @@ def _sizes(
     for group in goals.split(AT_ONCE, dim=1):
         losses = [targeted_margin(goal) for goal in group.unbind(1)]
         total = [torch.zeros_like(x) for _ in losses]
-        for draw in range(draws if target.stochastic else 1):
-            found = target.ascents(x, y, losses, streams.child("draw", draw))
+        for draw in streams.parts(draws if target.stochastic else 1):
+            found = target.ascents(x, y, losses, draw)
             total = [sum_ + here.gradient for sum_, here in zip(total, found, strict=True)]
         sizes += [torch.linalg.vector_norm(g.flatten(1), ord=DUAL[norm], dim=1) for g in total]
     return torch.stack(sizes, dim=1)

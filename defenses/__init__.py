@@ -2,10 +2,13 @@
 
 from robustcode.defenses.base import ABSTAIN, DEFENSES, Defense
 from robustcode.defenses.bit_depth import BitDepth
-from robustcode.defenses.coded_smoothing import CodedSmoothing, coded_inference
+from robustcode.defenses.coded_batch import coded_inference
+from robustcode.defenses.coded_smoothing import CodedSmoothing
 from robustcode.defenses.gaussian_noise import GaussianNoise
 from robustcode.defenses.identity import Identity
 from robustcode.defenses.jpeg import JPEG
+from robustcode.defenses.mixup_inference import MixupInference
+from robustcode.defenses.random_ensemble import RandomEnsemble
 from robustcode.defenses.random_resize_pad import RandomResizePad
 
 __all__ = [
@@ -17,6 +20,8 @@ __all__ = [
     "Defense",
     "GaussianNoise",
     "Identity",
+    "MixupInference",
+    "RandomEnsemble",
     "RandomResizePad",
     "coded_inference",
 ]

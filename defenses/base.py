@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from robustcode.adversary import Adversary, Solo
 from robustcode.errors import ConfigError
 from robustcode.registry import Registry
 from robustcode.seeds import Streams
@@ -28,16 +29,22 @@ class Defense(ABC):
         model: from (batch, channels, height, width) in [0, 1] to logits (batch, classes).
         stochastic: two draws can differ.
         batch_coupled: a prediction depends on other inputs in its batch.
+        needs_mates: scores depend on a pool of clean images, the field ``mates``; one that is
+            batch-coupled is given the pool too.
         differentiable: ``logits`` has a useful gradient; if not, ``surrogate`` has one.
         votes: draws that one deployed decision is made of; a field where it can be set.
+        mean: a decision is the class of the highest mean score of its draws, instead of the class
+            that most of them are for.
     """
 
     stochastic: ClassVar[bool] = False
     batch_coupled: ClassVar[bool] = False
+    needs_mates: ClassVar[bool] = False
     differentiable: ClassVar[bool] = True
 
     model: nn.Module
     votes: int = 1
+    mean: bool = False
 
     def __post_init__(self) -> None:
         if self.votes < 1:
@@ -59,13 +66,61 @@ class Defense(ABC):
         """Forward passes of ``model`` that one row of ``logits`` costs."""
         return 1
 
+    @property
+    def reaches_inside(self) -> bool:
+        """Whether it calls for parts of ``model`` by their names, which a copy must keep."""
+        return False
+
+    @property
+    def batch(self) -> int:
+        """Inputs that are classified together; 1 where each is by itself."""
+        return 1
+
+    @property
+    def undefended(self) -> nn.Module:
+        """The plain model, of the inputs that an adversary sends."""
+        return self.model
+
+    def forwards(self, streams: Streams) -> Tensor | int:
+        """Forward passes that each row of a call of ``logits`` costs, int64 of shape (batch,).
+
+        One number if they all cost the same.
+        """
+        return self.passes
+
+    def backwards(self, streams: Streams) -> Tensor | int:
+        """Backward passes that a gradient of each row's scores costs, likewise."""
+        return self.forwards(streams)
+
+    def facing(self, adversary: Adversary, samples: Tensor, x: Tensor) -> Defense:
+        """The same defence as an adversary meets it who controls more than one sample.
+
+        ``samples``, ascending, are the numbers of those under attack and ``x`` their images.
+        ConfigError where inputs of a batch do not act on each other.
+        """
+        if isinstance(adversary, Solo):
+            return self
+        raise ConfigError(
+            "inputs of one batch do not act on each other in this defence, so an adversary gains "
+            "nothing by controlling several; take the adversary solo"
+        )
+
+    def inputs(self, x: Tensor, streams: Streams) -> Tensor:
+        """What the adversary may perturb for each sample, given its images, (batch, ...)."""
+        return x
+
     @torch.no_grad()
     def decide(self, x: Tensor, streams: Streams) -> Tensor:
         """The deployed decision for each input, int64 of shape (batch,); ABSTAIN if none.
 
         The class with the most of ``votes`` draws; a tie, or scores that are not numbers, is an
-        abstention. Memory is that of one draw.
+        abstention. By ``mean``, the class of the highest mean score. Memory is that of one draw.
         """
+        if self.mean:
+            draws = (self.logits(x, streams.child("vote", vote)) for vote in range(self.votes))
+            scores = sum(draws)
+            assert isinstance(scores, Tensor)
+            return torch.where(scores.isnan().any(1), ABSTAIN, scores.nan_to_num().argmax(1))
         counts = sum(
             self._ballot(self.logits(x, streams.child("vote", vote))) for vote in range(self.votes)
         )

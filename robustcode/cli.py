@@ -66,6 +66,12 @@ Indices = Annotated[
     Path | None, typer.Option(help="A file of sample indices instead: JSON list or numbers.")
 ]
 Defense = Annotated[str, typer.Option(help="NAME:key=value,.. (see `list defenses`).")]
+Adversary = Annotated[
+    str,
+    typer.Option(
+        help="Of a defence that classifies batches: who in one is adversarial (`list adversaries`)."
+    ),
+]
 Suite = Annotated[
     str | None, typer.Option(help="See `list suites`; quick if no --attack is given.")
 ]
@@ -114,6 +120,7 @@ def attack(
     samples: Samples = None,
     indices: Indices = None,
     defense: Defense = "identity",
+    adversary: Adversary = "solo",
     suite: Suite = None,
     attack: Attacks = None,
     cascade: Cascade = None,
@@ -143,6 +150,7 @@ def attack(
         samples=samples,
         indices=indices,
         defense=defense,
+        adversary=adversary,
         suite=suite,
         attacks=attack or (),
         cascade=cascade,
@@ -173,6 +181,7 @@ def curve(
     samples: Samples = None,
     indices: Indices = None,
     defense: Defense = "identity",
+    adversary: Adversary = "solo",
     suite: Suite = None,
     attack: Attacks = None,
     cascade: Cascade = None,
@@ -200,6 +209,7 @@ def curve(
         samples=samples,
         indices=indices,
         defense=defense,
+        adversary=adversary,
         suite=suite,
         attacks=attack or (),
         cascade=cascade,
@@ -325,8 +335,8 @@ def list_(
     what: Annotated[
         str,
         typer.Argument(
-            help="attacks, defenses, models, data, recipes, methods, suites, or the attacks of a "
-            "library: torchattacks, foolbox."
+            help="attacks, defenses, adversaries, models, data, recipes, methods, suites, or the "
+            "attacks of a library: torchattacks, foolbox."
         ),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,

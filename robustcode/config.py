@@ -38,6 +38,7 @@ class RunSpec:
         samples: how many of the split, from its beginning; None for all.
         indices: samples by index instead; empty for ``samples``.
         defense: what is around the model.
+        adversary: what the adversary controls of the batch that a sample is classified in.
         suite: a named list of attacks; None for ``attacks`` alone.
         attacks: attacks besides the suite's.
         cascade: whether each attack is given only what all before it left standing; None for
@@ -67,6 +68,7 @@ class RunSpec:
     samples: int | None = None
     indices: tuple[int, ...] = ()
     defense: Component = field(default_factory=lambda: Component("identity"))
+    adversary: Component = field(default_factory=lambda: Component("solo"))
     suite: str | None = None
     attacks: tuple[Component, ...] = ()
     cascade: bool | None = None
@@ -147,6 +149,7 @@ def describe(
     suite: str | None = None,
     attacks: Sequence[str] = (),
     defense: str = "identity",
+    adversary: str = "solo",
     **plain: Any,
 ) -> RunSpec:
     """A RunSpec from text as people write it on the command line; suite quick if none is named."""
@@ -181,6 +184,7 @@ def describe(
         suite=suite,
         attacks=tuple(map(Component.parse, [attacks] if isinstance(attacks, str) else attacks)),
         defense=Component.parse(defense),
+        adversary=Component.parse(adversary),
         **given,
     )
 
@@ -324,6 +328,7 @@ _READERS: dict[str, Callable[[Any, str], Any]] = {
     "samples": _whole,
     "indices": _indices,
     "defense": _component,
+    "adversary": _component,
     "attacks": _components,
     "cascade": _truth,
     "proved": _distinct,

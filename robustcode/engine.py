@@ -10,7 +10,9 @@ from typing import Any
 
 import torch
 
+from robustcode.adversary import Batch
 from robustcode.attacks.pgd import PGD
+from robustcode.attacks.transfer import Transfer
 from robustcode.budget import Limit, past
 from robustcode.components import settings_of
 from robustcode.config import RunSpec
@@ -25,12 +27,13 @@ from robustcode.findings import (
     compare_attacks,
     stood_still,
 )
+from robustcode.gates import behind_transfer, cross_gradient
 from robustcode.memory import ONE_ALONE, is_out_of_memory
 from robustcode.plan import check_attacks, resolve
 from robustcode.probes import probe
 from robustcode.progress import bar, status
 from robustcode.records import Record, from_lines, table_of
-from robustcode.shard import Trial, global_draws, refuse_false_proofs, split
+from robustcode.shard import Trial, global_draws, refuse_false_proofs
 from robustcode.store import Run, RunFolder, load_run
 from robustcode.subject import Given, Subject, assemble, inputs_of, summary_labels
 from robustcode.suites import check_suite
@@ -119,7 +122,7 @@ def _refuse_false_proofs(spec: RunSpec, trial: Trial) -> None:
     """Before anything is attacked for hours; the time it takes is that of one clean prediction."""
     samples = trial.subject.samples
     proved = samples[torch.isin(samples, torch.tensor(sorted(spec.proved), dtype=torch.int64))]
-    for part in split(proved, spec.batch_size):
+    for part in proved.split(spec.batch_size):
         if len(part):
             refuse_false_proofs(trial, part)
 
@@ -147,11 +150,12 @@ def _diagnose_on(size: int, spec: RunSpec, subject: Subject, modes: list[str]) -
     x, y = subject.batch(pilot)
     pilot = pilot.to(subject.device)
     facts, findings = test_facts(subject.defense, x, pilot, spec.seed, modes)
+    facts = dataclasses.replace(facts, adversary=spec.adversary.name)
     plan = resolve(spec, facts)
     gradient_attacks = [p.attack for p in plan if isinstance(p.attack, PGD)]
     # A suite may have none: what a pilot of PGD then says is said of the pilot.
     attack = gradient_attacks[0] if gradient_attacks else PGD(steps=20)
-    search = for_search(subject.defense, x[:2])
+    search = for_search(subject.defense, subject.images(samples[places[:2]]))
     result = probe(
         subject.defense,
         search,
@@ -165,12 +169,25 @@ def _diagnose_on(size: int, spec: RunSpec, subject: Subject, modes: list[str]) -
         PILOT_DRAWS if facts.stochastic else 1,
         planned=bool(gradient_attacks),
     )
+    raised = [*findings, *result.findings, *_shared_batch(spec, subject)]
     return {
         "facts": dataclasses.asdict(facts),
-        "findings": [_plain(finding) for finding in [*findings, *result.findings]],
+        "findings": [_plain(finding) for finding in raised],
         "forwards": result.forwards,
         "backwards": result.backwards,
     }
+
+
+def _shared_batch(spec: RunSpec, subject: Subject) -> list[Finding]:
+    """What is wrong with the joint gradient of the first batch that is attacked as a whole."""
+    if not isinstance(subject.adversary, Batch):
+        return []
+    samples = subject.samples[: subject.defense.batch]
+    x, y = subject.batch(samples)
+    followed = subject.adversary.gradient
+    own = samples.to(subject.device)
+    found = cross_gradient(subject.defense, x, y, own, spec.seed, followed)
+    return [] if found is None else [found]
 
 
 def _run_shards(
@@ -183,7 +200,7 @@ def _run_shards(
     deadline: float | None,
 ) -> bool:
     """Do what is missing; whether time ended that before a single shard was done."""
-    shards = dict(enumerate(split(trial.subject.samples, spec.batch_size)))
+    shards = dict(enumerate(trial.subject.shards(spec.batch_size)))
     missing = {number: shards[number] for number in folder.missing_shards(len(shards))}
     if not missing:
         return False
@@ -232,6 +249,9 @@ def _finish(
         still = {p.name for p in trial.attacks if p.attack.control or p.attack.minimal}
         findings += map(_plain, compare_attacks(records, noise))
         findings += map(_plain, stood_still(records, still))
+        searches = {p.name for p in trial.attacks if p.attack.needs_gradient}
+        searches -= {p.name for p in trial.attacks if isinstance(p.attack, Transfer)}
+        findings += map(_plain, behind_transfer(records, searches - noise))
     order = [Severity.FAILURE, Severity.WARNING, Severity.INFO]
     findings.sort(key=lambda finding: order.index(finding["severity"]))
     attacks = [

@@ -45,6 +45,8 @@ def for_search(defense: Defense, example: Tensor) -> Defense:
     model = getattr(defense, "model", None)
     if not (dataclasses.is_dataclass(defense) and isinstance(model, nn.Module)):
         return defense
+    if defense.reaches_inside:
+        return defense
     modules = list(model.modules())
     if not any(isinstance(m, nn.Conv2d) for m in modules) or any(m.training for m in modules):
         return defense

@@ -54,6 +54,7 @@ class Facts:
         batch_coupled: as declared.
         classes: width of the logits.
         noise: of one draw's gradient, as a multiple of its signal; see gradients.gradient_noise.
+        adversary: whom it faces, by name; see adversary.ADVERSARIES.
     """
 
     stochastic: bool
@@ -61,6 +62,7 @@ class Facts:
     batch_coupled: bool
     classes: int
     noise: float = 0.0
+    adversary: str = "solo"
 
 
 def compare_attacks(records: pd.DataFrame, noise_names: set[str]) -> list[Finding]:

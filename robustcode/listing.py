@@ -14,7 +14,7 @@ from robustcode.registry import Family, Registry, suggestion
 Table = Registry[Any] | Mapping[str, Any]
 
 # Fields that the run fills in, and no text can.
-GIVEN = {"model", "mates"}
+GIVEN = {"model", "mates", "members", "adversary", "targets"}
 
 
 def listing(what: str) -> list[dict[str, Any]]:
@@ -24,6 +24,7 @@ def listing(what: str) -> list[dict[str, Any]]:
     kinds: dict[str, Callable[[], Table]] = {
         "attacks": _attacks,
         "defenses": _defenses,
+        "adversaries": _adversaries,
         "models": _models,
         "data": _data,
         "recipes": _recipes,
@@ -97,6 +98,12 @@ def _defenses() -> Table:
     from robustcode.defenses import DEFENSES
 
     return DEFENSES
+
+
+def _adversaries() -> Table:
+    from robustcode.adversary import ADVERSARIES
+
+    return ADVERSARIES
 
 
 def _models() -> Table:

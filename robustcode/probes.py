@@ -6,8 +6,7 @@ Pintor et al. 2022, arXiv:2106.09947.
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -17,8 +16,8 @@ from robustcode.attacks.losses import LossName
 from robustcode.attacks.pgd import PGD
 from robustcode.defenses.base import ABSTAIN, Defense
 from robustcode.findings import Facts, Finding, Severity
-from robustcode.judge import Verdict, judge
-from robustcode.seeds import Streams
+from robustcode.gates import draws_too_few, fixed_draw_holds
+from robustcode.pilot import FEWEST_NOISY, Pilot, stands_out
 from robustcode.statistics import mcnemar
 from robustcode.target import DefendedTarget, Ledger
 from robustcode.threat import ThreatModel
@@ -30,12 +29,8 @@ LONGER = 5
 LONGER_COST = 2400
 # With fewer samples than this, even half of them changing would be two.
 FEWEST = 4
-# Smallest change of accuracy worth a finding; and for stochastic defences the standard errors it
-# must stand out by and the samples their estimate needs: chance alone passes 3 on 8 samples in
-# one run of a hundred (Student's t).
+# Smallest change of accuracy worth a finding.
 EFFECT = 0.05
-SIGMAS = 3.0
-FEWEST_NOISY = 8
 # Steps with the whole box as budget: each is a tenth of it, so 40 cross it four times over.
 BOX_STEPS = 40
 # Samples and held-out draws of a stochastic pilot, where nothing leaves the batch.
@@ -75,14 +70,14 @@ def probe(
     with twice the budget, and the longer runs 12/32 of 5 S on average over 32 samples: for S = 40
     up to 155 forward and as many backward passes, and half of that or less where samples break;
     a defence that holds with the whole box adds 80. Restarts multiply this. For a stochastic one
-    and 20 judge's draws it is 225 and 135 on average over 32 samples, the judge's part (70)
-    times ``votes``.
+    and 20 judge's draws it is 300 and 175 on average over 32 samples, the judge's part times
+    ``votes``.
     """
     ledger = Ledger(samples.sort().values)
     target = DefendedTarget(
         search, ledger, stochastic=facts.stochastic, differentiable=facts.differentiable
     )
-    pilot = _Pilot(defense, target, ledger, facts, x, y, samples, seed, draws)
+    pilot = Pilot(defense, search, target, ledger, facts, x, y, samples, seed, draws)
     clean = pilot.verdict(x, torch.arange(len(x), device=x.device), "probe clean")
     right = (clean.share_right(y) > 0.5).nonzero().squeeze(1)
     if facts.stochastic:
@@ -97,7 +92,12 @@ def probe(
             held = pilot.held(once, threat, right)
             findings.append(_larger_eps_more_robust(pilot, once, threat, right, held))
             findings.append(_not_converged(pilot, attack, once, threat, right, held))
-        findings.append(_whole_box_holds(pilot, once, threat, right, clean.majority()))
+            if facts.stochastic:
+                findings.append(draws_too_few(pilot, attack, threat, right))
+                if facts.adversary != "mates":  # there is no plain model of other users' images
+                    findings.append(fixed_draw_holds(pilot, threat, right))
+        if facts.adversary != "mates":  # who controls no sample need not break every one
+            findings.append(_whole_box_holds(pilot, once, threat, right, clean.majority()))
     raised = [finding for finding in findings if finding is not None]
     if not planned:
         raised = [_of_the_pilot(finding, attack) for finding in raised]
@@ -128,42 +128,8 @@ def _of_the_pilot(finding: Finding, attack: PGD) -> Finding:
     )
 
 
-@dataclass(frozen=True)
-class _Pilot:
-    """The samples, who is attacked and who judges."""
-
-    defense: Defense
-    target: DefendedTarget
-    ledger: Ledger
-    facts: Facts
-    x: Tensor
-    y: Tensor
-    samples: Tensor
-    seed: int
-    draws: int
-
-    def held(self, attack: PGD, threat: ThreatModel, rows: Tensor) -> Tensor:
-        """Share of right decisions on the proposals for some rows, float64 of shape (rows,).
-
-        Every attack starts from the same streams, so a longer one goes on where a shorter ended.
-        """
-        x, y = self.x[rows], self.y[rows]
-        streams = Streams.of(self.seed, "probe", self.samples[rows])
-        x_adv = attack.perturb(self.target, x, y, threat, streams)
-        threat.check(x_adv, x, str(attack))
-        return self.verdict(x_adv, rows, "probe judge").share_right(y)
-
-    def verdict(self, x_adv: Tensor, rows: Tensor, purpose: str) -> Verdict:
-        """The judge's, on draws no attack has seen; for one purpose always on the same ones."""
-        draws = self.draws if self.facts.stochastic else 1
-        samples = self.samples[rows]
-        self.ledger.charge(samples, draws * self.defense.votes * self.defense.passes)
-        streams = Streams.of(self.seed, purpose, samples)
-        return judge(self.defense, x_adv, streams, draws, self.facts.classes)
-
-
 def _larger_eps_more_robust(
-    pilot: _Pilot, attack: PGD, threat: ThreatModel, rows: Tensor, held: Tensor
+    pilot: Pilot, attack: PGD, threat: ThreatModel, rows: Tensor, held: Tensor
 ) -> Finding | None:
     """``larger-eps-more-robust``: twice the budget breaks fewer samples.
 
@@ -178,7 +144,7 @@ def _larger_eps_more_robust(
         return None
     after = pilot.held(attack, wider, rows)
     if pilot.facts.stochastic:
-        certain = _stands_out(after - held) and float((after - held).mean()) >= EFFECT
+        certain = stands_out(after - held) and float((after - held).mean()) >= EFFECT
     else:
         gained, lost = int((after > held).sum()), int((after < held).sum())
         certain = gained > lost and mcnemar(lost, gained) / 2 <= 0.05
@@ -205,7 +171,7 @@ def _larger_eps_more_robust(
 
 
 def _not_converged(
-    pilot: _Pilot, attack: PGD, once: PGD, threat: ThreatModel, rows: Tensor, held: Tensor
+    pilot: Pilot, attack: PGD, once: PGD, threat: ThreatModel, rows: Tensor, held: Tensor
 ) -> Finding | None:
     """``not-converged``: more steps still help.
 
@@ -240,7 +206,7 @@ def _not_converged(
     gain = before - after
     # What was not tried because it was broken already cannot be gained.
     points = float(gain.mean() * standing.double().mean())
-    certain = _stands_out(gain) if pilot.facts.stochastic else float(gain.sum()) >= 2
+    certain = stands_out(gain) if pilot.facts.stochastic else float(gain.sum()) >= 2
     if not certain or points < EFFECT:
         return None
     newly = tried[gain > 0]
@@ -274,7 +240,7 @@ def _convergence_untested(attack: PGD, draws: int) -> Finding:
 
 
 def _whole_box_holds(
-    pilot: _Pilot, attack: PGD, threat: ThreatModel, rows: Tensor, clean: Tensor
+    pilot: Pilot, attack: PGD, threat: ThreatModel, rows: Tensor, clean: Tensor
 ) -> Finding | None:
     """``whole-box-holds``: samples survive an adversary who may use any image at all.
 
@@ -323,11 +289,3 @@ def _whole_box_holds(
         },
         samples=tuple(pilot.samples[stuck].tolist()),
     )
-
-
-def _stands_out(gain: Tensor) -> bool:
-    """Whether a mean of paired differences is above zero by more than their noise."""
-    if len(gain) < FEWEST_NOISY:
-        return False
-    error = float(gain.std()) / math.sqrt(len(gain))
-    return float(gain.mean()) > 0 and float(gain.mean()) >= SIGMAS * error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -24,11 +24,13 @@ class Judged:
         x: the inputs.
         verdict: what is reported.
         choosing: on other draws, by which the worst of several inputs is chosen.
+        rebatched: where ``verdict`` is of inputs in one batch, those of each among strangers.
     """
 
     x: Tensor
     verdict: Verdict
     choosing: Verdict
+    rebatched: Verdict | None = None
 
     def hopeless(self, y: Tensor) -> Tensor:
         """Where no decision was right, by the draws that choose; bool of shape (batch,)."""
@@ -42,7 +44,7 @@ class Judged:
     def less(self, rows: Tensor, other: Judged) -> Judged:
         """The same but for some rows, on which inputs and verdicts are those of another."""
         self.take(rows, other)
-        return Judged(other.x.where(column(rows, self.x), self.x), self.verdict, self.choosing)
+        return replace(self, x=other.x.where(column(rows, self.x), self.x))
 
 
 @dataclass(frozen=True)
@@ -141,12 +143,18 @@ class Outcome:
             "votes": _where(done, _counts(p.judged.verdict, votes)),
             "choosing": _where(done, choosing if votes else [None] * len(done)),
             "selected": (self.worst == place).tolist(),
+            "rebatched": _where(done, self._rebatched(p.judged, votes)),
             "distance": threat.distance(p.judged.x, self.clean.x).tolist(),
             "forwards": p.forwards.tolist(),
             "backwards": p.backwards.tolist(),
             "carried": [names[other] if other >= 0 else None for other in p.carried.tolist()],
             "finished": done,
         }
+
+    def _rebatched(self, judged: Judged, votes: bool) -> list[Any]:
+        if judged.rebatched is None:
+            return [None] * len(self.samples)
+        return self._correct(judged.rebatched, votes)
 
     def _correct(self, verdict: Verdict, votes: bool) -> list[Any]:
         shares = verdict.share_right(self.y).tolist()

@@ -44,6 +44,8 @@ class Record:
         finished: whether the attack came to an end on the sample within the run's budget. If not,
             the sample itself stands for the proposal, and nothing is known of the attack.
         proved: the sample was named as proved robust, and therefore not attacked.
+        rebatched: like ``correct``, where that is of a batch that is adversarial as a whole, for
+            the same proposal among clean mates. None where each is judged so to begin with.
     """
 
     sample: int
@@ -64,6 +66,7 @@ class Record:
     carried: str | None = None
     finished: bool = True
     proved: bool = False
+    rebatched: bool | float | None = None
 
 
 def to_lines(records: Iterable[Record]) -> bytes:

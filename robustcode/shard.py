@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from robustcode.records import to_lines
 from robustcode.seeds import Streams, seed_of
 from robustcode.store import shard_name, write_atomic
 from robustcode.subject import Subject
-from robustcode.target import DefendedTarget, Ledger, answerable
+from robustcode.target import DefendedTarget, Ledger, answerable, total
 from robustcode.threat import ThreatModel, column
 
 
@@ -99,6 +99,7 @@ class _Shard:
         self.defense: Defense = trial.subject.defense
         self.samples = samples.to(trial.subject.device)
         self.x, self.y = trial.subject.batch(samples)
+        self.batches = trial.subject.batches(self.samples)
         self.limit = BatchLimit(len(samples))
         self.judged_forwards = 0
         self.draws = trial.draws if trial.facts.stochastic else 1
@@ -113,7 +114,7 @@ class _Shard:
     def run(self, folder: Path, number: int, kept: Mapping[str, Any] | None) -> dict[str, Any]:
         started, cpu = time.perf_counter(), time.process_time()
         # Only here: to refuse a false proof nothing is searched.
-        self.search = for_search(self.defense, self.x[:2])
+        self.search = for_search(self.defense, self.trial.subject.images(self.samples[:2].cpu()))
         first = int(self.samples[0])
         with global_draws(self.trial.seed, self.trial.subject.device, first):
             clean = self._judge(self.x, "clean")
@@ -165,7 +166,8 @@ class _Shard:
             width=self.limit,
             witness=witness,
         )
-        streams = Streams.of(self.trial.seed, "search", self.samples).child(planned.name)
+        streams = Streams.of(self.trial.seed, "search", self.samples, self.batches)
+        streams = streams.child(planned.name)
         finished = torch.ones_like(carried, dtype=torch.bool)
         finished[rows] = False
         seen = torch.zeros_like(finished)
@@ -191,12 +193,16 @@ class _Shard:
                 seen = witness.found & ~finished
                 x_adv[seen] = witness.x_adv[seen]
         asked = (carried < 0) & (finished | seen)
-        judged = self._judge(x_adv, planned.name, asked.nonzero().squeeze(1))
+        # A batch is judged whole, with what stands in for samples that were not attacked.
+        alone = None if self.batches is not None else asked.nonzero().squeeze(1)
+        judged = self._judge(x_adv, planned.name, alone)
         for place, other in enumerate(earlier):
             judged.take(carried == place, other.judged)
         # A sample that is broken is broken, however its attack ended.
         finished |= seen & judged.hopeless(self.y)
         judged = judged.less(~finished, clean)
+        if self.batches is not None:
+            judged = replace(judged, rebatched=self._verdict(x_adv, planned.name, "rebatched"))
         spent = ledger.forwards, ledger.backwards, time.perf_counter() - started
         control = planned.attack.control
         return Proposed(planned.name, control, carried, finished, judged, *spent)
@@ -204,6 +210,8 @@ class _Shard:
     def _worth(self, clean: Judged, carried: Tensor) -> Tensor:
         """Which samples an attack is given, bool of shape (batch,)."""
         worth = (carried < 0) & ~self.proved
+        if self.batches is not None:
+            return worth  # a sample that is wrong by itself is still somebody's batch mate
         if self.trial.threat.eps == 0:
             worth = torch.zeros_like(worth)  # no input but the sample itself is allowed
         if not self.trial.facts.stochastic:
@@ -242,25 +250,39 @@ class _Shard:
 
     def _judge(self, x: Tensor, what: str, rows: Tensor | None = None) -> Judged:
         """Verdicts on some rows, or all; what stands in the others is to be filled in."""
+        estimate = self._verdict(x, what, "estimate", self.batches, rows)
+        if not self.trial.facts.stochastic:
+            return Judged(x, estimate, estimate)
+        return Judged(x, estimate, self._verdict(x, what, "choose", self.batches, rows))
+
+    def _verdict(
+        self,
+        x: Tensor,
+        what: str,
+        purpose: str,
+        batches: Tensor | None = None,
+        rows: Tensor | None = None,
+    ) -> Verdict:
+        """Decisions on some rows, or all, in ``batches`` or each among strangers."""
         rows = torch.arange(len(x), device=x.device) if rows is None else rows
-        streams = Streams.of(self.trial.seed, "judge", self.samples).child(what)[rows]
+        streams = Streams.of(self.trial.seed, "judge", self.samples, batches)
+        streams = streams.child(what)[rows].child(purpose)
         classes, asked = self.trial.facts.classes, x[rows]
 
-        def verdict(purpose: str) -> Verdict:
-            def votes(part: slice) -> Tensor:
-                own = streams[part].child(purpose)
-                with answerable("the model or its defence"):
-                    return judge(self.defense, asked[part], own, self.draws, classes).votes
+        def votes(part: slice) -> Tensor:
+            own = streams[part]
+            with answerable("the model or its defence"):
+                self.judged_forwards += self._cost(own)
+                return judge(self.defense, asked[part], own, self.draws, classes).votes
 
-            parts = self.limit.map(votes, len(rows))
-            passes = self.draws * self.defense.votes * self.defense.passes
-            self.judged_forwards += len(rows) * passes
-            given = torch.zeros(len(x), classes, dtype=torch.int64, device=x.device)
-            given[rows] = torch.cat([given[:0], *parts])
-            return Verdict(given, self.draws)
+        parts = self.limit.map(votes, len(rows))
+        given = torch.zeros(len(x), classes, dtype=torch.int64, device=x.device)
+        given[rows] = torch.cat([given[:0], *parts])
+        return Verdict(given, self.draws)
 
-        estimate = verdict("estimate")
-        return Judged(x, estimate, verdict("choose") if self.trial.facts.stochastic else estimate)
+    def _cost(self, streams: Streams) -> int:
+        """Passes of the judge on some rows."""
+        return self.draws * self.defense.votes * total(self.defense.forwards(streams), len(streams))
 
 
 @contextmanager
@@ -292,11 +314,6 @@ def peak_memory_mb() -> float:
         return round(torch.cuda.max_memory_allocated() / 2**20, 1)
     unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, kilobytes elsewhere
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 1)
-
-
-def split(samples: Tensor, size: int) -> list[Tensor]:
-    """Consecutive shards of ``size`` samples."""
-    return list(samples.split(size))
 
 
 def digest_of(samples: Tensor) -> str:

@@ -5,22 +5,24 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from robustcode.adversary import ADVERSARIES, Adversary, Solo
 from robustcode.checkpoint import load_classifier, sha256_of
 from robustcode.config import RunSpec
 from robustcode.data import Dataset, from_arrays, load_data
 from robustcode.defenses import DEFENSES, Defense
 from robustcode.errors import ConfigError, DataError, RobustcodeError
 from robustcode.importing import is_import_spec
+from robustcode.seeds import Streams
 from robustcode.target import borrowed
 
-# Clean images that batch-coupled defences draw mates from; enough for any K in use, and small.
+# Clean images that defences draw mates from; enough for any coded batch in use, and small.
 POOL = 512
 
 
@@ -41,17 +43,45 @@ class Subject:
         data: the data set.
         samples: int64, ascending indices in the split.
         device: where it runs.
+        adversary: what it controls of a batch.
+        seed: names the images that it brings along.
     """
 
     defense: Defense
     data: Dataset
     samples: Tensor
     device: torch.device
+    adversary: Adversary = field(default_factory=Solo)
+    seed: int = 0
 
     def batch(self, samples: Tensor) -> tuple[Tensor, Tensor]:
-        """Images (batch, channels, height, width) and labels of some samples, on the device."""
-        x, y = self.data.images(samples), self.data.targets(samples)
-        return x.to(self.device), y.to(self.device)
+        """What the adversary may perturb, (batch, ...), and the labels of some samples.
+
+        These are their images, unless it controls others besides.
+        """
+        streams = Streams.of(self.seed, "users", samples).to(self.device)
+        x = self.defense.inputs(self.images(samples), streams)
+        return x, self.data.targets(samples).to(self.device)
+
+    def images(self, samples: Tensor) -> Tensor:
+        """Images of some samples, (batch, channels, height, width), on the device."""
+        return self.data.images(samples).to(self.device)
+
+    def batches(self, samples: Tensor) -> Tensor | None:
+        """Numbers of the batches that some samples are classified in, int64 (batch,).
+
+        None where each is judged among strangers. Neighbours in the run share a batch.
+        """
+        if not self.adversary.batched:
+            return None
+        places = torch.searchsorted(self.samples, samples.cpu())
+        return (places // self.defense.batch).to(samples.device)
+
+    def shards(self, size: int) -> list[Tensor]:
+        """The samples in shards of ``size``, or of the nearest number that no batch straddles."""
+        if self.adversary.batched:
+            size = max(1, round(size / self.defense.batch)) * self.defense.batch
+        return list(self.samples.split(size))
 
 
 def assemble(spec: RunSpec, given: Given) -> Subject:
@@ -74,9 +104,13 @@ def assemble(spec: RunSpec, given: Given) -> Subject:
         )
     model = model.to(device)
     cls = DEFENSES.get(spec.defense.name)
-    pool = {"mates": clean_pool(data, samples).to(device)} if cls.batch_coupled else {}
+    pooled = cls.batch_coupled or cls.needs_mates
+    pool = {"mates": clean_pool(data, samples).to(device)} if pooled else {}
     defense: Defense = spec.defense.build(DEFENSES, "defense", model=model, **pool)
-    subject = Subject(defense, data, samples, device)
+    adversary: Adversary = spec.adversary.build(ADVERSARIES, "adversary")
+    attacked = samples if adversary.stacked else samples[:0]
+    defense = defense.facing(adversary, attacked.to(device), data.images(attacked).to(device))
+    subject = Subject(defense, data, samples, device, adversary, spec.seed)
     _try(subject, spec)
     return subject
 
@@ -162,7 +196,7 @@ def _spread(indices: Tensor) -> Tensor:
 @torch.no_grad()
 def _try(subject: Subject, spec: RunSpec) -> None:
     """One image through the model, so that a wrong shape is a sentence before the run starts."""
-    x, _ = subject.batch(subject.samples[:1])
+    x = subject.images(subject.samples[:1])
     model = subject.defense.model
     try:
         with borrowed(model), torch.random.fork_rng(devices=[]):
@@ -211,5 +245,6 @@ def summary_labels(spec: RunSpec) -> Mapping[str, str]:
         "defense": str(spec.defense),
         "data": spec.data,
         "threat": str(spec.threat),
+        "adversary": str(spec.adversary),
         "suite": spec.suite or "",
     }

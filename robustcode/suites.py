@@ -28,7 +28,7 @@ def quick(facts: Facts, norm: Norm) -> list[Component]:
         return [
             Component("noise"),
             Component("fgsm", draws),
-            Component("transfer", {"steps": 20}),
+            *_moved(facts, Component("transfer", {"steps": 20})),
             Component("pgd", {"steps": 20, "loss": "margin", **draws}),
         ]
     return [Component("noise", {"tries": 2}), Component("scout")]
@@ -71,14 +71,18 @@ def rand(facts: Facts, norm: Norm) -> list[Component]:
 def adaptive(facts: Facts, norm: Norm) -> list[Component]:
     """Chosen by the tested facts: always transfer, and what the defence's weak spots call for.
 
-    A random defence is attacked over as many draws as its gradients' measured noise asks for; one
-    without gradients through its surrogate (see target.DefendedTarget) and without gradients.
+    A random defence is attacked over as many draws as its gradients' measured noise asks for: by
+    both losses, from the transfer example, with a step rule that sees the same draws at each step,
+    and by momenta over fresh ones. One without gradients is attacked through its surrogate (see
+    target.DefendedTarget) and without gradients.
     """
     if facts.stochastic:
         draws = {"draws": draws_for(facts.noise)}
         followed = [
+            *_moved(facts, Component("transfer-pgd", draws)),
             Component("pgd", {"steps": 50, "loss": "ce", **draws}),
             Component("pgd", {"steps": 50, "loss": "margin", **draws}),
+            Component("apgd-margin", {"steps": 50, "hold": True, **draws}),
             Component("aggmo", {"steps": 100, **draws}),
         ]
         blind = Component("square", {"queries": 1000, "draws": 4})
@@ -91,7 +95,12 @@ def adaptive(facts: Facts, norm: Norm) -> list[Component]:
         ]
         blind = Component("square")
     without = [] if facts.differentiable else [blind]
-    return [Component("noise"), Component("transfer"), *followed, *without]
+    return [Component("noise"), *_moved(facts, Component("transfer")), *followed, *without]
+
+
+def _moved(facts: Facts, attack: Component) -> list[Component]:
+    """An attack that looks at the plain model; none if the adversary controls no sample there."""
+    return [] if facts.adversary == "mates" else [attack]
 
 
 def strong(facts: Facts, norm: Norm) -> list[Component]:

@@ -70,6 +70,7 @@ def summarise(
         "robust": robust,
         "attacks": rows,
         "cascade": cascade,
+        "rebatched": _rebatched(records, draws),
         "stochastic": None if draws is None else _stochastic(worst, first, draws, missing),
         "certified": None,
         "findings": [],
@@ -81,6 +82,17 @@ def summarise(
             "peak_memory_mb": max(c["peak_memory_mb"] for c in costs),
         },
     }
+
+
+def _rebatched(records: pd.DataFrame, draws: int | None) -> dict[str, Any] | None:
+    """What is left of each sample's worst proposal among clean mates, where batches were attacked.
+
+    The untouched sample, where no proposal was worse, is not among them.
+    """
+    chosen = records[records.selected & records.rebatched.notna()]
+    if chosen.empty:
+        return None
+    return {**_accuracy(chosen.rebatched.astype(float), draws), "samples": len(chosen)}
 
 
 def unfinished(records: pd.DataFrame) -> set[int]:

@@ -43,16 +43,21 @@ class Ledger:
         self._listener = listener
         self._budget = budget or Budget()
 
-    def charge(self, samples: Tensor, forwards: int, backwards: int = 0) -> None:
-        """Add passes for every occurrence of a sample in ``samples``; BudgetSpent if too many."""
-        self._budget.spend(len(samples) * (forwards + backwards))
+    def charge(self, samples: Tensor, forwards: Tensor | int, backwards: Tensor | int = 0) -> None:
+        """Add passes for every occurrence of a sample in ``samples``; BudgetSpent if too many.
+
+        They are the same number for each, or int64 of shape (samples,).
+        """
+        spent = total(forwards, len(samples)) + total(backwards, len(samples))
+        self._budget.spend(spent)
         rows = torch.searchsorted(self.samples, samples)
-        if forwards:
-            self.forwards.index_add_(0, rows, torch.full_like(rows, forwards))
-        if backwards:
-            self.backwards.index_add_(0, rows, torch.full_like(rows, backwards))
+        for passes, account in ((forwards, self.forwards), (backwards, self.backwards)):
+            if isinstance(passes, Tensor):
+                account.index_add_(0, rows, passes)
+            elif passes:
+                account.index_add_(0, rows, torch.full_like(rows, passes))
         if self._listener is not None:
-            self._listener(len(samples) * (forwards + backwards))
+            self._listener(spent)
 
     def reset(self, samples: Tensor) -> None:
         """Forget what was spent on samples whose work is begun again."""
@@ -60,6 +65,11 @@ class Ledger:
         self._budget.give_back(int((self.forwards[rows] + self.backwards[rows]).sum()))
         self.forwards[rows] = 0
         self.backwards[rows] = 0
+
+
+def total(passes: Tensor | int, rows: int) -> int:
+    """Passes of all rows, given those of each or the same number for every one."""
+    return int(passes.sum()) if isinstance(passes, Tensor) else passes * rows
 
 
 class DefendedTarget:
@@ -103,7 +113,7 @@ class DefendedTarget:
     @property
     def undefended(self) -> DefendedTarget:
         """The plain model inside the defence."""
-        return self.beside(self._defense.model)
+        return self.beside(self._defense.undefended)
 
     def beside(self, model: nn.Module) -> DefendedTarget:
         """See Target.beside. What it gets wrong says nothing of the defence: no witness."""
@@ -118,7 +128,7 @@ class DefendedTarget:
     @torch.no_grad()
     def logits(self, x: Tensor, streams: Streams) -> Tensor:
         """See Target.logits."""
-        self._ledger.charge(streams.samples, self._defense.passes)
+        self._ledger.charge(streams.samples, self._defense.forwards(streams))
         scores = self._defense.logits(x, streams)
         self._see(x, scores, streams)
         return scores
@@ -131,8 +141,8 @@ class DefendedTarget:
         self, x: Tensor, y: Tensor, losses: Sequence[Loss], streams: Streams
     ) -> list[Ascent]:
         """See Target.ascents."""
-        passes = self._defense.passes
-        self._ledger.charge(streams.samples, passes, passes * len(losses))
+        backwards = self._defense.backwards(streams) * len(losses)
+        self._ledger.charge(streams.samples, self._defense.forwards(streams), backwards)
         x = x.detach().requires_grad_()
         with torch.enable_grad():
             scores = self._scores(x, streams)
@@ -154,12 +164,12 @@ class DefendedTarget:
 
     def scores(self, x: Tensor, streams: Streams) -> Tensor:
         """See Target.scores. A backward pass is charged when it is made."""
-        passes = self._defense.passes
-        self._ledger.charge(streams.samples, passes)
+        self._ledger.charge(streams.samples, self._defense.forwards(streams))
         with torch.enable_grad():
             scores = self._scores(x, streams)
         self._see(x, scores, streams)
         if scores.requires_grad:
+            passes = self._defense.backwards(streams)
             scores.register_hook(lambda _: self._ledger.charge(streams.samples, 0, passes))
         return scores
 

@@ -3,21 +3,35 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from robustcode.checkpoint import save_checkpoint
 from robustcode.components import Component, Scalar, construct
 from robustcode.defenses import DEFENSES, Defense, GaussianNoise, Identity
 from robustcode.errors import ContractError
 from robustcode.seeds import Streams
 from robustcode.testing import Check, DefenseFactory, check_defense, defense_checks
+from robustcode.testing.defense_contract import Network
 
 # For defences whose defaults do not suit five classes of 8x8 images, or that have none.
-SETTINGS: Mapping[str, Mapping[str, Scalar]] = {}
+SETTINGS: Mapping[str, Mapping[str, Scalar]] = {
+    "random-ensemble": {"checkpoints": "other.safetensors"},
+}
 GENERATOR = torch.Generator()
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_with_other_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For an ensemble: the same network, with its classes in another order."""
+    other = Network()
+    other.head.data = other.head.data.flip(0)
+    save_checkpoint(other, tmp_path / "other.safetensors", {})
+    monkeypatch.chdir(tmp_path)
 
 
 def from_registry(name: str) -> DefenseFactory:
@@ -189,8 +203,8 @@ DEFECTS: list[tuple[type[Defense], str]] = [
     (NoNoise, "it declares stochastic = True and two draws are 0 apart"),
     (NoiseByPlace, "rows .* get scores .* apart by themselves"),
     (BatchCentred, "rows .* get scores .* apart by themselves"),
-    (NoMates, "it declares batch_coupled = True and with other mates scores are 0 apart"),
-    (SilentMates, "it declares batch_coupled = False"),
+    (NoMates, "it declares batch_coupled = True, .* with other mates scores are 0 apart"),
+    (SilentMates, "it declares batch_coupled = False, needs_mates = False"),
     (Rounded, "the gradients of . of 6 rows are not the derivative|has no gradient on 6 of 6"),
     (PassedThrough, "the gradients of . of 6 rows are not the derivative"),
     (OtherSurrogate, "the surrogate's scores are .* away"),

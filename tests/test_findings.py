@@ -135,9 +135,10 @@ def test_a_sound_defence_is_what_it_declares(world: World, name: str) -> None:
 
 @pytest.mark.parametrize("name", SOUND)
 def test_one_pilot_sample_is_enough_for_a_sound_defence(world: World, name: str) -> None:
-    facts, findings = world.facts(sound(world, name), world.x[:1])
+    defense = sound(world, name)
+    facts, findings = world.facts(defense, world.x[:1])
     assert findings == {}
-    assert facts.stochastic == DEFENSES.get(name).stochastic
+    assert facts.stochastic == defense.stochastic
 
 
 def test_log_probabilities_are_logits(world: World) -> None:
@@ -384,7 +385,8 @@ def test_a_sound_evaluation_raises_nothing_and_is_cheap(
 ) -> None:
     result = world.probe(sound(world, name), PGD(), ThreatModel.parse(threat))
     assert result.findings == ()
-    assert result.forwards + result.backwards <= 360 * PILOT
+    # A random defence is tried with one known draw and with more draws besides.
+    assert result.forwards + result.backwards <= (480 if name == "gaussian-noise" else 360) * PILOT
 
 
 @pytest.mark.parametrize("seed", range(3))

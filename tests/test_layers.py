@@ -22,8 +22,10 @@ ENGINE = {
     "facts",
     "fast",
     "findings",
+    "gates",
     "gradients",
     "judge",
+    "pilot",
     "plan",
     "probes",
     "proposals",
@@ -42,9 +44,9 @@ LAYERS: list[list[set[str]]] = [
     [{"attacks"}, {"defenses"}, {"certify"}, {"training"}],
     [{"coding"}, {"checkpoint", "models"}, {"data"}],
     [{"importing"}, {"memory"}, {"progress"}, {"store"}, {"summary"}],
-    [{"records"}, {"threat"}],
+    [{"records"}, {"threat"}, {"adversary"}],
     [{"components"}],
-    [{"registry"}, {"seeds"}, {"statistics"}],
+    [{"registry"}, {"ranks"}, {"seeds"}, {"statistics"}],
     [{"errors"}],
 ]
 # Reports are made where there is no torch, from run folders alone.

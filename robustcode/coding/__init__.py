@@ -1,7 +1,26 @@
-"""Codes as pure linear algebra: where samples sit, the spline through them, the codec."""
+"""Codes as pure linear algebra: where samples sit, what goes through them, the codec."""
 
-from robustcode.coding.code import Code
-from robustcode.coding.points import chebyshev_first, chebyshev_second
+from robustcode.coding.berrut import berrut_matrix
+from robustcode.coding.code import Basis, Code
+from robustcode.coding.diagnostics import Diagnostics
+from robustcode.coding.points import (
+    Points,
+    chebyshev_first,
+    chebyshev_second,
+    equispaced_ends,
+    equispaced_middles,
+)
 from robustcode.coding.spline import spline_matrix
 
-__all__ = ["Code", "chebyshev_first", "chebyshev_second", "spline_matrix"]
+__all__ = [
+    "Basis",
+    "Code",
+    "Diagnostics",
+    "Points",
+    "berrut_matrix",
+    "chebyshev_first",
+    "chebyshev_second",
+    "equispaced_ends",
+    "equispaced_middles",
+    "spline_matrix",
+]

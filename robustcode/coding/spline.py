@@ -31,47 +31,59 @@ def spline_matrix(knots: Array, at: Array, lam: float) -> Array:
     gaps = np.diff(knots[order])
     if not gaps.min() > 0:
         raise ConfigError("two knots of a spline are the same point or no number")
-    values, bends = _fit(gaps, lam)
-    matrix = np.empty((len(at), len(knots)))
-    matrix[:, order] = _evaluate(knots[order], values, bends, at)
+    values, bends = _evaluation(knots[order], at)
+    matrix = np.empty_like(values)
+    matrix[:, order] = _fitted(values, bends, gaps, lam)
     return matrix
 
 
-def _fit(gaps: Array, lam: float) -> tuple[Array, Array]:
-    """The spline's values and second derivatives at its knots, each (n, n), acting on y.
+def _evaluation(knots: Array, at: Array) -> tuple[Array, Array]:
+    """What a natural spline is at each point, of its values and second derivatives at its knots.
 
-    In the notation of the source: (R + n lam Q'Q) gamma = Q'y and g = y - n lam Q gamma.
+    Two matrices of shape (points, n) for rising ``knots``; what the spline is, is the one times
+    the values plus the other times the second derivatives.
+    """
+    inside = np.clip(at, knots[0], knots[-1])
+    i = np.clip(np.searchsorted(knots, inside, side="right") - 1, 0, len(knots) - 2)
+    h = knots[i + 1] - knots[i]
+    a = inside - knots[i]
+    b = h - a
+    # Beyond the ends a * b is zero and the line goes on with the slope of the end, which the bend
+    # at the other knot of the last interval turns; the end itself does not bend.
+    beyond = at - inside
+    point = np.arange(len(at))
+    values = np.zeros((len(at), len(knots)))
+    values[point, i] = (b - beyond) / h
+    values[point, i + 1] = (a + beyond) / h
+    bends = np.zeros_like(values)
+    bends[point, i] = -a * b * (1 + b / h) / 6 + np.maximum(beyond, 0) * h / 6
+    bends[point, i + 1] = -a * b * (1 + a / h) / 6 - np.minimum(beyond, 0) * h / 6
+    return values, bends
+
+
+def _fitted(values: Array, bends: Array, gaps: Array, lam: float) -> Array:
+    """The same of the data alone, shape (points, n), once the spline is that of the data.
+
+    In the notation of the source: gamma = (R + n lam Q'Q)^-1 Q'y and g = y - n lam Q gamma. Of
+    a row v of ``values`` and w of ``bends``, v g + w gamma is (v + (w - n lam v Q) (..)^-1 Q') y.
+    Q and Q' are differences of quotients of differences, and the inverse is two triangular
+    solves of bandwidth 2: for all rows together O(points n).
     """
     n = len(gaps) + 1
-    inner = np.arange(n - 2)
-    q = np.zeros((n, n - 2))
-    q[inner, inner] = 1 / gaps[:-1]
-    q[inner + 1, inner] = -1 / gaps[:-1] - 1 / gaps[1:]
-    q[inner + 2, inner] = 1 / gaps[1:]
+    left, right = 1 / gaps[:-1], 1 / gaps[1:]
+    middle = -left - right  # of a column of Q, whose other two entries are left and right
     bands = np.zeros((3, n - 2))  # lower form: row b holds the b-th diagonal below the main one
-    bands[0] = (gaps[:-1] + gaps[1:]) / 3
-    bands[1, :-1] = gaps[1:-1] / 6
-    for below in range(min(3, n - 2)):
-        bands[below, : n - 2 - below] += (
-            n * lam * (q[:, below:] * q[:, : n - 2 - below]).sum(axis=0)
-        )
-    bends = np.zeros((n, n))  # a natural spline does not bend at its ends
-    bends[1:-1] = solveh_banded(bands, q.T, lower=True)
-    return np.eye(n) - n * lam * (q @ bends[1:-1]), bends
-
-
-def _evaluate(knots: Array, values: Array, bends: Array, at: Array) -> Array:
-    """The spline of these values and second derivatives at the rising ``knots``, at ``at``."""
-    # A straight continuation is the end value plus the end slope; points between are a cubic.
-    inside = np.clip(at, knots[0], knots[-1])
-    beyond = (at - inside)[:, None]
-    i = np.clip(np.searchsorted(knots, inside, side="right") - 1, 0, len(knots) - 2)
-    h = (knots[i + 1] - knots[i])[:, None]
-    a = (inside - knots[i])[:, None]
-    b = h - a
-    between = (a * values[i + 1] + b * values[i]) / h - a * b / 6 * (
-        (1 + a / h) * bends[i + 1] + (1 + b / h) * bends[i]
-    )
-    # At a = 0 and a = h this is the derivative of the cubic; the bend at that end is zero.
-    slope = (values[i + 1] - values[i]) / h + h / 6 * np.where(beyond < 0, -bends[i + 1], bends[i])
-    return between + beyond * slope
+    bands[0] = left**2 + middle**2 + right**2
+    bands[1, :-1] = middle[:-1] * left[1:] + right[:-1] * middle[1:]
+    bands[2, :-2] = right[:-2] * left[2:]
+    bands *= n * lam
+    bands[0] += (gaps[:-1] + gaps[1:]) / 3
+    bands[1, :-1] += gaps[1:-1] / 6
+    inner = bends[:, 1:-1] - n * lam * np.diff(np.diff(values) / gaps)
+    # Rows here are columns there: the transpose is laid out as the solver wants it.
+    solved = solveh_banded(bands, inner.T, overwrite_ab=True, overwrite_b=True, lower=True).T
+    slopes = np.diff(np.pad(solved, ((0, 0), (1, 1)))) / gaps
+    fitted = values.copy()
+    fitted[:, :-1] += slopes
+    fitted[:, 1:] -= slopes
+    return fitted

@@ -59,7 +59,7 @@ def defense_checks() -> tuple[Check[DefenseFactory], ...]:
         Check("it gives equal scores for equal streams", _reproducible),
         Check("it gives a row the same scores whatever is beside it", _row_by_row),
         Check("its draws differ exactly if it declares itself stochastic", _stochastic),
-        Check("batch mates matter exactly if it declares itself batch-coupled", _coupled),
+        Check("mates matter exactly if it declares that it needs them", _needs_mates),
         Check("its scores have the gradient that it declares", _differentiable),
         Check("its surrogate has the same scores, and a gradient", _surrogate),
         Check("it decides for a class or abstains, by its streams alone", _decides),
@@ -113,14 +113,14 @@ def _stochastic(factory: DefenseFactory) -> None:
 
 
 @torch.no_grad()
-def _coupled(factory: DefenseFactory) -> None:
+def _needs_mates(factory: DefenseFactory) -> None:
     x, streams = _images("inputs", ROWS), _streams()
     one, other = (factory(Network().eval(), _images(pool, POOL)) for pool in ("pool", "others"))
     apart = (one.logits(x, streams) - other.logits(x, streams)).abs().max().item()
     require(
-        (apart > 0) == one.batch_coupled,
-        f"it declares batch_coupled = {one.batch_coupled} and with other mates scores are "
-        f"{apart:g} apart",
+        (apart > 0) == (one.batch_coupled or one.needs_mates),
+        f"it declares batch_coupled = {one.batch_coupled}, needs_mates = {one.needs_mates} and "
+        f"with other mates scores are {apart:g} apart",
     )
 
 

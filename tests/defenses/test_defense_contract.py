@@ -2,22 +2,30 @@
 
 import random
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from robustcode.checkpoint import save_checkpoint
 from robustcode.components import Component, Scalar
 from robustcode.defenses import ABSTAIN, DEFENSES, Defense
 from robustcode.errors import ConfigError
 from robustcode.seeds import Streams
 
-# Settings where the defaults do not suit 8x8 images or a pool of ten; else the defaults are tested.
-SETTINGS: Mapping[str, Mapping[str, Scalar]] = {"coded-smoothing": {"k": 8}}
+# Settings where the defaults do not suit 8x8 images, or show nothing; else these are tested.
+SETTINGS: Mapping[str, Mapping[str, Scalar]] = {
+    "coded-smoothing": {"k": 8},
+    "mixup-inference": {"executions": 1},
+    "random-ensemble": {"checkpoints": "other.safetensors"},
+}
 SHAPE = (3, 8, 8)
 CLASSES = 5
 ROWS = 7
+# Enough for several predictions to occur in it.
+POOL = 64
 # float32 sums of a few hundred terms in another order.
 ROUNDING = 1e-5
 
@@ -50,9 +58,18 @@ def streams_of(count: int, seed: int) -> Streams:
     return Streams.of(seed, "draw", torch.arange(count))
 
 
+@pytest.fixture(autouse=True)
+def in_a_folder_with_other_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For an ensemble: the same network, with its classes in another order."""
+    other = Network()
+    other.head.data = other.head.data.flip(0)
+    save_checkpoint(other, tmp_path / "other.safetensors", {})
+    monkeypatch.chdir(tmp_path)
+
+
 def build(name: str, pool: str = "pool") -> Defense:
     component = Component(name, SETTINGS.get(name, {}))
-    defense = component.build(DEFENSES, "test", model=Network().eval(), mates=images(10, pool))
+    defense = component.build(DEFENSES, "test", model=Network().eval(), mates=images(POOL, pool))
     assert isinstance(defense, Defense)
     return defense
 
@@ -103,10 +120,11 @@ def test_two_draws_differ_exactly_if_it_is_declared_stochastic(defense: Defense)
 
 
 @torch.no_grad()
-def test_mates_matter_exactly_if_it_is_declared_batch_coupled(name: str) -> None:
+def test_mates_matter_exactly_if_it_is_declared_to_need_them(name: str) -> None:
     x, streams = images(ROWS), streams_of(ROWS, 0)
     one, other = (build(name, pool).logits(x, streams) for pool in ("pool", "other pool"))
-    assert torch.equal(one, other) is not build(name).batch_coupled
+    defense = build(name)
+    assert torch.equal(one, other) is not (defense.batch_coupled or defense.needs_mates)
 
 
 def test_scores_have_a_gradient_exactly_if_it_is_declared_differentiable(defense: Defense) -> None:
@@ -154,6 +172,7 @@ def test_nothing_outside_is_touched(defense: Defense) -> None:
 def test_passes_are_what_a_row_costs(defense: Defense) -> None:
     model = defense.model
     assert isinstance(model, Network)
+    model.seen = 0  # making the defence may cost something once
     defense.logits(images(ROWS), streams_of(ROWS, 0))
     assert model.seen == ROWS * defense.passes
 
@@ -170,7 +189,7 @@ def test_decision_is_the_class_of_most_draws(name: str) -> None:
         return
     settings = {**SETTINGS.get(name, {}), "votes": 9}
     defense: Defense = Component(name, settings).build(
-        DEFENSES, "test", model=Network(), mates=images(10, "pool")
+        DEFENSES, "test", model=Network(), mates=images(POOL, "pool")
     )
     x, streams = images(40), streams_of(40, 0)
     counts = torch.zeros(40, CLASSES)

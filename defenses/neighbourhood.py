@@ -1,0 +1,74 @@
+"""Which coded images and which batch mates matter to one place of a coded batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from robustcode.coding import Code
+
+# What weighs less than this share of the heaviest weight is below the rounding of float32, whose
+# last bit is 2^-24 of a value.
+NEGLIGIBLE = 2.0**-25
+
+
+@dataclass(frozen=True)
+class Neighbourhood:
+    """What a sample's decoded output depends on, for each place that the sample may have.
+
+    The weights of a spline code fall off exponentially, by .27 from one sample to the next, so
+    that an output depends on some 20 coded images and these on some 40 samples, however many there
+    are in the batch. The rest is left out where it is below the rounding of float32.
+
+    Attributes:
+        encoder: float64 (k, rows, 1 + mates), what the sample, first, and its mates give to each
+            of the coded images that matter, heaviest first by the part of the gradient they carry.
+        decoder: float64 (k, rows), what those give to the sample's output.
+        members: int64 (k, 1 + mates), the places of the sample, first, and of its mates.
+        rows: coded images that are run.
+        followed: how many of them, from the first, carry a gradient of the sample.
+        mates: batch mates that matter.
+    """
+
+    encoder: Tensor
+    decoder: Tensor
+    members: Tensor
+    rows: int
+    followed: int
+    mates: int
+
+
+@lru_cache(maxsize=32)
+def neighbourhood(code: Code) -> Neighbourhood:
+    """The neighbourhoods of a code."""
+    encoder, decoder = code.encoder, code.decoder
+    carried = np.abs(encoder.T * decoder)  # (k, n), the gain of a sample's output by coded image
+    counts = _heavy(np.abs(decoder)), _heavy(carried)
+    # What matters to the value, then what carries the gradient, which is part of it.
+    rows = np.argsort(-np.abs(decoder), axis=1, kind="stable")[:, : counts[0]]
+    order = np.argsort(-np.take_along_axis(carried, rows, 1), axis=1, kind="stable")
+    rows = np.take_along_axis(rows, order, 1)
+    given = encoder[rows]  # (k, rows, k)
+    reached = np.abs(given).max(1)
+    np.fill_diagonal(reached, np.inf)  # the sample itself comes first
+    members = np.argsort(-reached, axis=1, kind="stable")
+    np.fill_diagonal(reached, 0)
+    members = members[:, : 1 + min(code.k - 1, _heavy(reached))]
+    return Neighbourhood(
+        encoder=torch.from_numpy(np.take_along_axis(given, members[:, None, :], 2)),
+        decoder=torch.from_numpy(np.take_along_axis(decoder, rows, 1)),
+        members=torch.from_numpy(members.copy()),
+        rows=rows.shape[1],
+        followed=min(counts[1], rows.shape[1]),
+        mates=members.shape[1] - 1,
+    )
+
+
+def _heavy(weights: np.ndarray) -> int:
+    """The most weights in a row that are not negligible."""
+    heaviest = weights.max(1, keepdims=True)
+    return int((weights > NEGLIGIBLE * heaviest).sum(1).max())
