@@ -131,7 +131,8 @@ def scored(branch: CodedBranch, images: Tensor, seconds: float) -> Score:
         quality = [psnr(x, clean), ssim(x, clean), psnr(x, noisy), ssim(x, noisy)]
         sums[:4] += torch.stack(quality).double().sum(1)
         sums[4] += len(rows) * yardstick.penalty(x)
-    return Score(*(sums / len(images)).tolist(), seconds)
+    means = [*(sums / len(images)).tolist(), seconds]
+    return Score(*means)
 
 
 HEAD = """\

@@ -72,6 +72,11 @@ class Defense(ABC):
         return False
 
     @property
+    def files(self) -> tuple[str, ...]:
+        """Files that it reads besides the model's own, whose content is part of what it is."""
+        return ()
+
+    @property
     def batch(self) -> int:
         """Inputs that are classified together; 1 where each is by itself."""
         return 1

@@ -15,7 +15,8 @@ from robustcode.coding import Code
 from robustcode.defenses.base import DEFENSES, Defense
 from robustcode.defenses.coded_batch import coded, coded_apart
 from robustcode.defenses.neighbourhood import Neighbourhood, neighbourhood
-from robustcode.errors import ConfigError, DataError
+from robustcode.defenses.pool import require_images
+from robustcode.errors import ConfigError
 from robustcode.models.submodule import Layer, changed, entering, find
 from robustcode.ranks import occurrence
 from robustcode.seeds import Streams
@@ -105,18 +106,12 @@ class CodedSmoothing(Defense):
         if not 0 < self.ratio < float("inf"):
             raise ConfigError(f"ratio = {self.ratio}: coded images per image are above 0")
         super().__post_init__()
-        if self.mates.ndim != 4 or not self.mates.is_floating_point():
-            raise DataError(
-                "batch mates are images of shape (pool, channels, height, width) in [0, 1]; "
-                f"got {self.mates.dtype} of shape {tuple(self.mates.shape)}"
-            )
+        require_images(self.mates)
         if len(self.mates) < self.code.k - 1:
             raise ConfigError(
                 f"a coded batch of k = {self.k} needs {self.k - 1} mates; "
                 f"the pool has {len(self.mates)}"
             )
-        if not ((self.mates >= 0) & (self.mates <= 1)).all():
-            raise DataError("batch mates are not images in [0, 1]; scale them first")
         find(self.model, self.module)
 
     @cached_property

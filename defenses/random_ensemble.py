@@ -78,6 +78,11 @@ class RandomEnsemble(Defense):
             raise ConfigError("a member is in training mode; call its eval() first")
         _require_chances(self.chances, 1 + len(self.members))
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """See Defense.files."""
+        return self.checkpoints
+
     def logits(self, x: Tensor, streams: Streams) -> Tensor:
         """See Defense.logits. Rows with the same member share its forward pass."""
         drawn = self.draw(streams)

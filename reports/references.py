@@ -65,6 +65,12 @@ REFERENCES = {
     "neural networks, arXiv:1704.01155.",
     "coded-smoothing": "Moradi, Jahani-Nezhad and Maddah-Ali 2025, Coded-smoothing, "
     "arXiv:2510.00253.",
+    "mixup-inference": "Pang, Xu and Zhu 2020, Mixup inference: better exploiting mixup to defend "
+    "adversarial attacks, arXiv:1909.11515.",
+    "random-ensemble": "Pinot, Ettedgui, Rizk, Chevaleyre and Atif 2020, Randomization matters: "
+    "how to defend against strong adversarial attacks, arXiv:2002.11565.",
+    "transfer-pgd": "Croce, Gowal, Brunner, Shelhamer, Hein and Cemgil 2022, Evaluating the "
+    "adversarial robustness of adaptive test-time defenses, arXiv:2202.13711.",
     "smoothing": "Cohen, Rosenfeld and Kolter 2019, Certified adversarial robustness via "
     "randomized smoothing, arXiv:1902.02918.",
     "ibp": "Gowal et al. 2018, On the effectiveness of interval bound propagation for training "

@@ -175,6 +175,11 @@ def rows_of(source: Source) -> list[Row]:
     block = summary.get("stochastic") or {}
     for part, what in ((block.get("clean"), "clean"), (block, "worst case")):
         rows += _stochastic(part or {}, what, label, samples)
+    if summary.get("rebatched"):
+        name = "worst case: each among clean mates"
+        rows.append(
+            _measured(summary["rebatched"], run=label, kind="stochastic", name=name, n=None)
+        )
     certified = summary.get("certified")
     if certified:
         rows.append(
@@ -217,12 +222,14 @@ def as_text(value: object) -> str:
 
 
 def name_of(source: Source) -> str:
-    """What was attacked: the run's title, or its model and defence."""
+    """What was attacked: the run's title, or its model and defence, and by whom if by many."""
     title = source.fact("title")
     if title:
         return title
     model, defense = source.fact("model") or "unnamed model", source.fact("defense")
-    return model if defense in ("", "none", "identity") else f"{model} with {defense}"
+    name = model if defense in ("", "none", "identity") else f"{model} with {defense}"
+    adversary = source.fact("adversary")
+    return name if adversary in ("", "solo") else f"{name} against {adversary}"
 
 
 def _measured(

@@ -168,6 +168,7 @@ def _diagnose_on(size: int, spec: RunSpec, subject: Subject, modes: list[str]) -
         attack,
         PILOT_DRAWS if facts.stochastic else 1,
         planned=bool(gradient_attacks),
+        together=subject.adversary.batched,
     )
     raised = [*findings, *result.findings, *_shared_batch(spec, subject)]
     return {

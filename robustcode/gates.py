@@ -82,7 +82,8 @@ class OneDraw(Defense):
         return self.inner.backwards(streams)
 
     def _fixed(self, streams: Streams) -> Streams:
-        return Streams.of(self.seed, "one draw", streams.samples)
+        batches = None if streams.together is None else streams.together.samples
+        return Streams.of(self.seed, "one draw", streams.samples, batches)
 
 
 def fixed_draw_holds(pilot: Pilot, threat: ThreatModel, rows: Tensor) -> Finding | None:
@@ -104,7 +105,7 @@ def fixed_draw_holds(pilot: Pilot, threat: ThreatModel, rows: Tensor) -> Finding
     )
     plain = known.undefended
     x, y = pilot.x[rows], pilot.y[rows]
-    streams = Streams.of(pilot.seed, "fixed draw", pilot.samples[rows])
+    streams = pilot.streams("fixed draw", rows)
     standing = torch.ones(len(rows), dtype=torch.bool, device=x.device)
     right = []
     for target in (known, plain):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from robustcode.attacks.pgd import PGD
@@ -36,6 +37,7 @@ class Pilot:
         samples: their indices in the split.
         seed: names the draws.
         draws: decisions of the judge on each, where the defence is stochastic.
+        together: whether they are in one batch, all of it under attack.
     """
 
     defense: Defense
@@ -48,6 +50,7 @@ class Pilot:
     samples: Tensor
     seed: int
     draws: int
+    together: bool = False
 
     def held(self, attack: PGD, threat: ThreatModel, rows: Tensor) -> Tensor:
         """Share of right decisions on the proposals for some rows, float64 of shape (rows,).
@@ -55,7 +58,7 @@ class Pilot:
         Every attack starts from the same streams, so a longer one goes on where a shorter ended.
         """
         x, y = self.x[rows], self.y[rows]
-        streams = Streams.of(self.seed, "probe", self.samples[rows])
+        streams = self.streams("probe", rows)
         x_adv = attack.perturb(self.target, x, y, threat, streams)
         threat.check(x_adv, x, str(attack))
         return self.verdict(x_adv, rows, "probe judge").share_right(y)
@@ -63,10 +66,17 @@ class Pilot:
     def verdict(self, x_adv: Tensor, rows: Tensor, purpose: str) -> Verdict:
         """The judge's, on draws no attack has seen; for one purpose always on the same ones."""
         draws = self.draws if self.facts.stochastic else 1
-        samples = self.samples[rows]
-        self.ledger.charge(samples, draws * self.defense.votes * self.defense.passes)
-        streams = Streams.of(self.seed, purpose, samples)
+        streams = self.streams(purpose, rows)
+        once = self.defense.forwards(streams)
+        self.ledger.charge(streams.samples, once * draws * self.defense.votes)
         return judge(self.defense, x_adv, streams, draws, self.facts.classes)
+
+    def streams(self, purpose: str, rows: Tensor) -> Streams:
+        """Of some rows."""
+        samples = self.samples[rows]
+        return Streams.of(
+            self.seed, purpose, samples, torch.zeros_like(samples) if self.together else None
+        )
 
 
 def stands_out(gain: Tensor) -> bool:

@@ -58,13 +58,15 @@ def probe(
     attack: PGD,
     draws: int,
     planned: bool = True,
+    together: bool = False,
 ) -> ProbeResult:
     """Run ``attack`` on pilot samples as it is, longer, with twice the budget, and without limit.
 
     ``x``, ``y`` and ``samples`` are the pilot's inputs, labels and indices in the split; only
     those the defence gets right are attacked. ``search`` is a faster copy of ``defense`` that is
     searched; ``defense`` itself is judged, on ``draws`` fresh draws if it is stochastic.
-    ``planned`` is whether ``attack`` is one of those that are run afterwards.
+    ``planned`` is whether ``attack`` is one of those that are run afterwards, ``together`` whether
+    the pilot is one batch that is attacked as a whole.
 
     For PGD with S steps and a deterministic defence a sample costs at most S steps as it is, S
     with twice the budget, and the longer runs 12/32 of 5 S on average over 32 samples: for S = 40
@@ -77,7 +79,7 @@ def probe(
     target = DefendedTarget(
         search, ledger, stochastic=facts.stochastic, differentiable=facts.differentiable
     )
-    pilot = Pilot(defense, search, target, ledger, facts, x, y, samples, seed, draws)
+    pilot = Pilot(defense, search, target, ledger, facts, x, y, samples, seed, draws, together)
     clean = pilot.verdict(x, torch.arange(len(x), device=x.device), "probe clean")
     right = (clean.share_right(y) > 0.5).nonzero().squeeze(1)
     if facts.stochastic:

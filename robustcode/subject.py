@@ -132,8 +132,15 @@ def inputs_of(spec: RunSpec, subject: Subject) -> dict[str, Any]:
         "device": _device_name(subject.device),
         "checkpoint_sha256": checkpoint,
         **code,
+        **_files_of(subject.defense),
         "data_sha256": dict(subject.data.sha256),
     }
+
+
+def _files_of(defense: Defense) -> dict[str, Any]:
+    if not defense.files:
+        return {}
+    return {"defense_files_sha256": {file: sha256_of(Path(file)) for file in defense.files}}
 
 
 def _is_code(spec: RunSpec) -> bool:

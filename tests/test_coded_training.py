@@ -271,7 +271,7 @@ def test_layers_that_work_in_place_change_nothing(batch_norm: str, against: str)
 
 def test_the_network_is_left_as_it_was() -> None:
     network, (x, y) = smooth(), batch()
-    network.head.eval()
+    network.get_submodule("head").eval()
     modes = [module.training for module in network.modules()]
     keys = [sorted(vars(module)) for module in network.modules()]
     for module in ("", "block"):
@@ -342,6 +342,21 @@ def test_frozen_statistics_are_those_of_a_plain_pass_to_the_bit(module: str, aga
     moving = CodedTerm(module=module, against=against, batch_norm="separate")
     losses = [CodedBranch(smooth(), term).loss(x, y) for term in (term, moving)]
     assert losses[0] == losses[1]
+
+
+def test_in_evaluation_mode_frozen_is_nothing_of_its_own() -> None:
+    """An instance norm that is told not to track takes the statistics of each sample instead."""
+    torch.manual_seed(0)
+    norm = nn.InstanceNorm1d(2, track_running_stats=True)
+    network = nn.Sequential(nn.Unflatten(1, (2, 3)), norm, nn.Flatten(), nn.Tanh()).double()
+    x, _ = batch(width=6)
+    network(x)
+    network.eval()
+    penalties = [
+        CodedBranch(network, CodedTerm(batch_norm=batch_norm)).penalty(x)
+        for batch_norm in BATCH_NORM
+    ]
+    torch.testing.assert_close(penalties, [penalties[0]] * 3)
 
 
 def test_separate_statistics_follow_both_passes() -> None:
@@ -583,6 +598,22 @@ def test_what_cannot_be_coded_is_refused_with_the_reason(
         branch.loss(x, y)
     assert "name a" in str(refused.value)
     assert torch.isfinite(branch(x)).all()  # the network is as it was
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"recipe": "coded-smoothing:module=linear"}, "no module 'linear'"),
+        ({"recipe": "dres", "batch_size": 2}, "k = 2"),
+        ({"recipe": "dres:mu=2"}, r"recipe \(recipe 'dres'\): mu = 2"),
+    ],
+)
+def test_a_run_that_cannot_be_coded_leaves_nothing_behind(
+    changed: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=words):
+        run(tmp_path / "w.safetensors", model="digits_cnn", **changed)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_batch_of_two_is_refused() -> None:

@@ -515,7 +515,10 @@ def test_only_what_can_be_learnt_from_a_budget_is_paid_for(
 ) -> None:
     result = world.probe(GaussianNoise(model=world.net), PGD(steps=10), ThreatModel.parse(threat))
     assert result.findings == ()
-    assert result.backwards == steps
+    # Then 10 with one draw and with four, and up to 20 on a known draw and as many on the plain
+    # model, until a sample is broken.
+    known = 0 if threat == "linf:0" else 16 * (10 * (1 + 4) + 40)
+    assert steps <= result.backwards <= steps + known
 
 
 def test_a_defence_that_is_never_right_is_not_attacked(world: World) -> None:

@@ -1,6 +1,7 @@
 """Random numbers belong to their names: (run seed, purpose, sample, attack, draw)."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -275,6 +276,144 @@ def test_seed_of_is_a_number_for_its_names() -> None:
     assert len(seeds) == 2_500
     assert all(0 <= seed < 1 << 63 for seed in seeds)
     assert seed_of(3, "shuffle", 1) == seed_of(3, "shuffle", 1)
+
+
+# ---- samples that share a batch
+
+
+def sharing(samples: int, size: int, purpose: str = "judge") -> Streams:
+    rows = torch.arange(samples)
+    return Streams.of(1, purpose, rows, rows // size)
+
+
+def batches(of: Streams) -> Streams:
+    assert of.together is not None
+    return of.together
+
+
+def test_samples_of_one_batch_have_one_stream_together() -> None:
+    together = batches(sharing(12, 4))
+    assert together.samples.tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    assert len(together.keys.unique()) == 3
+    assert len(torch.cat([together.keys, sharing(12, 4).keys]).unique()) == 3 + 12
+
+
+def test_a_batch_is_named_by_its_number_and_not_by_who_is_in_it() -> None:
+    few = Streams.of(1, "judge", torch.tensor([9, 5]), torch.tensor([2, 1]))
+    assert torch.equal(batches(few).keys, batches(sharing(12, 4)).keys[[9, 5]])
+
+
+def test_a_sample_draws_what_it_would_draw_by_itself() -> None:
+    assert streams(12).together is None
+    assert same(draws(sharing(12, 4)), draws(streams(12)))
+
+
+NUMBERS = torch.arange(12) // 4 + 7
+PICKED = torch.tensor([11, 0, 0, 6])
+STEPS: dict[str, Callable[[Streams], Streams]] = {
+    "child": lambda of: of.child("restart", 2, "draw", 1),
+    "each": lambda of: of.each(NUMBERS),
+    "slice": lambda of: of[3:9],
+    "indices": lambda of: of[PICKED],
+    "mask": lambda of: of[torch.arange(12) % 3 == 1],
+    "device": lambda of: of.to("cpu"),
+    "joined": lambda of: Streams.joined([of, of.child(3), of[PICKED]]),
+}
+
+
+@pytest.mark.parametrize("step", STEPS.values(), ids=STEPS)
+def test_the_stream_of_a_batch_goes_along(step: Callable[[Streams], Streams]) -> None:
+    """What is done to the streams of samples is done to those of their batches."""
+    shared = sharing(12, 4)
+    after = batches(step(shared))
+    assert torch.equal(after.keys, step(batches(shared)).keys)
+    assert torch.equal(after.samples, step(batches(shared)).samples)
+    assert torch.equal(step(shared).keys, step(streams(12)).keys)
+
+
+def test_a_number_of_each_row_makes_a_batch_of_those_with_equal_numbers() -> None:
+    together = batches(sharing(8, 4).each(torch.tensor([0, 1, 0, 1, 0, 1, 0, 1])))
+    groups = together.keys.unique(return_inverse=True)[1].tolist()
+    assert [groups[row] for row in (0, 1, 4, 5)] == [groups[row] for row in (2, 3, 6, 7)]
+    assert len(set(groups)) == 4
+
+
+def test_who_shares_no_batch_joins_as_such() -> None:
+    assert Streams.joined([streams(3), streams(3, "attack")]).together is None
+
+
+# ---- several draws that stand for all randomness
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_parts_are_the_draws_of_their_numbers(shared: bool) -> None:
+    of = sharing(6, 3) if shared else streams(6)
+    parts = of.parts(5)
+    assert len(parts) == 5
+    for number, part in enumerate(parts):
+        draw = of.child("draw", number)
+        assert torch.equal(part.keys, draw.keys)
+        assert torch.equal(part.samples, draw.samples)
+        assert same(draws(part), draws(draw))
+        if shared:
+            assert torch.equal(batches(part).keys, batches(draw).keys)
+
+
+def apart(parts: list[Tensor]) -> Tensor:
+    """Gaps between what the parts of each row drew, around the circle, (batch, parts)."""
+    ordered = torch.stack(parts, dim=1).sort(dim=1).values
+    return torch.cat([ordered.diff(dim=1), 1 + ordered[:, :1] - ordered[:, -1:]], dim=1)
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 20])
+def test_even_numbers_lie_equally_far_apart_over_parts(count: int) -> None:
+    drawn = [part.even() for part in streams(500).parts(count)]
+    assert all(((numbers >= 0) & (numbers < 1)).all() for numbers in drawn)
+    torch.testing.assert_close(
+        apart(drawn), torch.full((500, count), 1 / count, dtype=torch.float64), atol=1e-14, rtol=0
+    )
+    # Cells of that width have one each, whatever the start.
+    cells = (torch.stack(drawn, dim=1) * count).long().sort(dim=1).values
+    assert torch.equal(cells, torch.arange(count).expand(500, -1))
+
+
+def test_even_numbers_of_each_part_are_uniform() -> None:
+    of = streams(20_000)
+    for even in (of.even(), *(part.even() for part in of.parts(3))):
+        assert even.dtype is torch.float64
+        assert stats.kstest(even.numpy(), "uniform").pvalue > LEVEL
+    # The start is a number of its own, and none that a child or the sample itself draws.
+    start = of.parts(3)[0].even().numpy()
+    for other in (of, of.child("draw", 0), of.parts(3)[0]):
+        drawn = other.uniform(1, dtype=torch.float64)[:, 0].numpy()
+        assert stats.pearsonr(start, drawn).pvalue > LEVEL
+
+
+def test_starts_of_other_questions_are_other_ones() -> None:
+    of = streams(20_000)
+    left, right = (of.child("step", step).parts(4)[2].even().numpy() for step in (0, 1))
+    assert stats.pearsonr(left, right).pvalue > LEVEL
+
+
+def test_what_is_asked_within_a_part_is_no_part() -> None:
+    """Votes and restarts within it are independent of those within the others."""
+    part = streams(20_000).parts(2)[1]
+    assert part.part is not None
+    for step in (part.child("vote", 0), part.each(torch.zeros(20_000, dtype=torch.int64))):
+        assert step.part is None
+    zero, one = (part.child("vote", 0).even().numpy() for part in streams(20_000).parts(2))
+    assert stats.pearsonr(zero, one).pvalue > LEVEL
+    assert stats.kstest((one - zero) % 1, "uniform").pvalue > LEVEL
+
+
+@pytest.mark.parametrize(
+    "rows", [slice(3, 9), PICKED, torch.arange(12) % 3 == 1], ids=["slice", "indices", "mask"]
+)
+def test_rows_of_a_part_are_of_that_part(rows: slice | Tensor) -> None:
+    part = streams(12).parts(3)[2]
+    assert torch.equal(part[rows].even(), part.even()[rows])
+    assert torch.equal(part.to("cpu").even(), part.even())
+    assert Streams.joined([part[:2], part[2:]]).part is None
 
 
 def test_numbers_never_change_between_versions() -> None:

@@ -53,7 +53,8 @@ def entering(model: nn.Module, name: str, x: Tensor) -> Tensor:
     if not name:
         return x
     try:
-        changed(model, name, x, _stop)
+        with _replaced(find(model, name), name, _stop):
+            model(x)
     except _Reached as here:
         return here.given
     raise ContractError(f"module {name!r} is not called in a pass of the model; name another one")
@@ -72,7 +73,7 @@ def _stop(given: Tensor, layer: Layer) -> Tensor:
 @contextmanager
 def _replaced(module: nn.Module, name: str, change: Change) -> Iterator[None]:
     """The module's ``forward`` as ``change`` of itself; its hooks and its place stay."""
-    own = module.forward
+    own, set_by_another = module.forward, vars(module).get("forward")
 
     def forward(*given: object, **named: object) -> Tensor:
         if len(given) != 1 or named or not isinstance(given[0], Tensor):
@@ -87,3 +88,5 @@ def _replaced(module: nn.Module, name: str, change: Change) -> Iterator[None]:
         yield
     finally:
         del module.forward
+        if set_by_another is not None:
+            module.forward = set_by_another
