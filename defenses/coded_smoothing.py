@@ -14,7 +14,7 @@ from robustcode.adversary import Adversary, Batch, Collusion, Gradient, Mates, S
 from robustcode.coding import Code
 from robustcode.defenses.base import DEFENSES, Defense
 from robustcode.defenses.coded_batch import coded, coded_apart
-from robustcode.defenses.neighbourhood import Neighbourhood, neighbourhood
+from robustcode.defenses.neighbourhood import NEGLIGIBLE, SEARCHED, Neighbourhood, neighbourhood
 from robustcode.defenses.pool import require_images
 from robustcode.errors import ConfigError
 from robustcode.models.submodule import Layer, changed, entering, find
@@ -61,7 +61,7 @@ class CodedSmoothing(Defense):
     Coded images leave [0, 1] and are not clipped, since that would end the linearity that
     decoding relies on. A permutation and its reverse give the same scores, so a row's place is
     drawn from one half of the batch. Of a row's own batch only what its scores depend on is run,
-    to the rounding of float32; see ``neighbourhood``. With a graph, all coded images of every row
+    to what is ``negligible``; see ``neighbourhood``. With a graph, all coded images of every row
     are held until the backward pass, whatever the chunk.
 
     Source: coded smoothing, Moradi et al. 2025, arXiv:2510.00253v1, its randomized coded
@@ -80,6 +80,7 @@ class CodedSmoothing(Defense):
             adversary who has seen one.
         module: the part of the model that is coded, by its dotted name; empty for all of it.
         adversary: whom it faces; the engine says so.
+        negligible: what weighs less than this share of the heaviest is not run.
         targets: the samples under attack where the adversary controls only their mates.
     """
 
@@ -95,6 +96,7 @@ class CodedSmoothing(Defense):
     fixed: bool = False
     module: str = ""
     adversary: Adversary = field(default_factory=Solo, repr=False)
+    negligible: float = field(default=NEGLIGIBLE, repr=False)
     targets: Targets | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -122,7 +124,11 @@ class CodedSmoothing(Defense):
     @property
     def around(self) -> Neighbourhood:
         """What one row depends on."""
-        return neighbourhood(self.code)
+        return neighbourhood(self.code, self.negligible)
+
+    def quickened(self) -> CodedSmoothing:
+        """See Defense.quickened: fewer coded images are run."""
+        return dataclasses.replace(self, negligible=max(SEARCHED, self.negligible))
 
     @property
     def passes(self) -> int:
@@ -168,6 +174,11 @@ class CodedSmoothing(Defense):
         """See Defense.undefended."""
         if isinstance(self.adversary, Collusion):
             return _First(self.model, self.mates.shape[1])
+        if isinstance(self.adversary, Mates):
+            raise ConfigError(
+                "the adversary mates changes no image that the plain model is asked about, so an "
+                "attack on that model has nothing to do; leave out transfer"
+            )
         return self.model
 
     @property

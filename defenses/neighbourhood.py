@@ -11,9 +11,11 @@ from torch import Tensor
 
 from robustcode.coding import Code
 
-# What weighs less than this share of the heaviest weight is below the rounding of float32, whose
-# last bit is 2^-24 of a value.
-NEGLIGIBLE = 2.0**-25
+# What weighs less than this share of the heaviest weight moves a score as little as summing in
+# another order does in float32.
+NEGLIGIBLE = 1e-6
+# For a search: scores are off by a hundredth or so, its gradients by a thousandth.
+SEARCHED = 1e-3
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Neighbourhood:
 
     The weights of a spline code fall off exponentially, by .27 from one sample to the next, so
     that an output depends on some 20 coded images and these on some 40 samples, however many there
-    are in the batch. The rest is left out where it is below the rounding of float32.
+    are in the batch. What weighs less than a given share of the heaviest is left out.
 
     Attributes:
         encoder: float64 (k, rows, 1 + mates), what the sample, first, and its mates give to each
@@ -43,11 +45,11 @@ class Neighbourhood:
 
 
 @lru_cache(maxsize=32)
-def neighbourhood(code: Code) -> Neighbourhood:
-    """The neighbourhoods of a code."""
+def neighbourhood(code: Code, negligible: float = NEGLIGIBLE) -> Neighbourhood:
+    """The neighbourhoods of a code, without what weighs less than this share of the heaviest."""
     encoder, decoder = code.encoder, code.decoder
     carried = np.abs(encoder.T * decoder)  # (k, n), the gain of a sample's output by coded image
-    counts = _heavy(np.abs(decoder)), _heavy(carried)
+    counts = _heavy(np.abs(decoder), negligible), _heavy(carried, negligible)
     # What matters to the value, then what carries the gradient, which is part of it.
     rows = np.argsort(-np.abs(decoder), axis=1, kind="stable")[:, : counts[0]]
     order = np.argsort(-np.take_along_axis(carried, rows, 1), axis=1, kind="stable")
@@ -57,7 +59,7 @@ def neighbourhood(code: Code) -> Neighbourhood:
     np.fill_diagonal(reached, np.inf)  # the sample itself comes first
     members = np.argsort(-reached, axis=1, kind="stable")
     np.fill_diagonal(reached, 0)
-    members = members[:, : 1 + min(code.k - 1, _heavy(reached))]
+    members = members[:, : 1 + min(code.k - 1, _heavy(reached, negligible))]
     return Neighbourhood(
         encoder=torch.from_numpy(np.take_along_axis(given, members[:, None, :], 2)),
         decoder=torch.from_numpy(np.take_along_axis(decoder, rows, 1)),
@@ -68,7 +70,7 @@ def neighbourhood(code: Code) -> Neighbourhood:
     )
 
 
-def _heavy(weights: np.ndarray) -> int:
+def _heavy(weights: np.ndarray, negligible: float) -> int:
     """The most weights in a row that are not negligible."""
     heaviest = weights.max(1, keepdims=True)
-    return int((weights > NEGLIGIBLE * heaviest).sum(1).max())
+    return int((weights > negligible * heaviest).sum(1).max())

@@ -35,7 +35,7 @@ GRADIENT_ERROR = 2e-2
 
 
 def for_search(defense: Defense, example: Tensor) -> Defense:
-    """The same defence around a copy of its model that is faster to differentiate.
+    """The same defence, made quicker, around a copy of its model that is faster to differentiate.
 
     ``example`` is a small batch (batch, channels, height, width): a copy whose logits or input
     gradients on it differ from the model's by more than rounding is not used. What cannot be
@@ -45,6 +45,7 @@ def for_search(defense: Defense, example: Tensor) -> Defense:
     model = getattr(defense, "model", None)
     if not (dataclasses.is_dataclass(defense) and isinstance(model, nn.Module)):
         return defense
+    defense = defense.quickened()
     if defense.reaches_inside:
         return defense
     modules = list(model.modules())

@@ -14,7 +14,7 @@ from robustcode.registry import Family, Registry, suggestion
 Table = Registry[Any] | Mapping[str, Any]
 
 # Fields that the run fills in, and no text can.
-GIVEN = {"model", "mates", "members", "adversary", "targets"}
+GIVEN = {"model", "mates", "members", "adversary", "targets", "negligible"}
 
 
 def listing(what: str) -> list[dict[str, Any]]:

@@ -16,15 +16,22 @@ T = TypeVar("T")
 CPU_WORDS = ("out of memory", "can't allocate memory", "not enough memory")
 
 ONE_ALONE = (
-    "one sample alone runs out of memory; use a smaller model, fewer draws, or a machine with more"
+    "one sample alone, or one batch that is judged as a whole, runs out of memory; use a smaller "
+    "model, fewer draws, or a machine with more"
 )
 
 
 @dataclass
 class BatchLimit:
-    """The largest batch that memory has been enough for; it only ever shrinks."""
+    """The largest batch that memory has been enough for; it only ever shrinks.
+
+    Attributes:
+        size: its rows.
+        together: rows that are only done together, so that it is a multiple of them.
+    """
 
     size: int
+    together: int = 1
 
     def map(
         self,
@@ -35,7 +42,7 @@ class BatchLimit:
         """``work`` on consecutive slices of ``count`` rows, each within the limit.
 
         When a slice runs out of memory, ``undo`` takes back what it has left behind and the
-        slice is done again in halves. A single row that does not fit is an EngineError.
+        slice is done again in halves. What does not fit and cannot be halved is an EngineError.
         """
         results: list[T] = []
         start = 0
@@ -48,9 +55,9 @@ class BatchLimit:
                     raise
                 undo(rows)
                 size = rows.stop - rows.start
-                if size == 1:
+                if size <= self.together:
                     raise EngineError(ONE_ALONE) from cause
-                self.size = size // 2
+                self.size = max(1, size // 2 // self.together) * self.together
                 if torch.cuda.is_available():
                     torch.cuda.empty_cache()
                 continue

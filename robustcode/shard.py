@@ -100,7 +100,8 @@ class _Shard:
         self.samples = samples.to(trial.subject.device)
         self.x, self.y = trial.subject.batch(samples)
         self.batches = trial.subject.batches(self.samples)
-        self.limit = BatchLimit(len(samples))
+        whole = 1 if self.batches is None else self.defense.batch
+        self.limit = BatchLimit(len(samples), whole)
         self.judged_forwards = 0
         self.draws = trial.draws if trial.facts.stochastic else 1
         passes = None if trial.max_passes is None else trial.max_passes * len(samples)
@@ -161,7 +162,8 @@ class _Shard:
         target = DefendedTarget(
             self.search,
             ledger,
-            stochastic=self.trial.facts.stochastic,
+            # Nobody leaves a shared batch when broken: the others' scores would be of another one.
+            stochastic=self.trial.facts.stochastic or self.batches is not None,
             differentiable=self.trial.facts.differentiable,
             width=self.limit,
             witness=witness,

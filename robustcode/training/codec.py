@@ -59,7 +59,6 @@ class Codec:
         """``layer(plain)`` and the coded outputs of ``inputs``, in one call of the layer."""
         outputs = layer(torch.cat([plain, self.encode(inputs)]))
         k = len(plain)
-        # Slices and not chunks: of these torch would refuse a change in place later on.
         return outputs[:k], self.decode(outputs[k:])
 
     def _applied(self, which: int, rows: Tensor) -> Tensor:
