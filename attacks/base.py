@@ -23,6 +23,40 @@ class Ascent(NamedTuple):
     gradient: Tensor  # of each sample's own loss, shape of x
 
 
+class Edit(NamedTuple):
+    """Known inputs with a window of new values: rectangles of one size, one in each input.
+
+    Attributes:
+        rows: which of the known inputs, int64 (batch,).
+        size: height and width of the windows.
+        top, left: where they begin, int64 (batch,).
+        values: what stands in them, (batch, channels, pixels).
+    """
+
+    rows: Tensor
+    size: tuple[int, int]
+    top: Tensor
+    left: Tensor
+    values: Tensor
+
+    def at(self, places: Tensor) -> Edit:
+        """Some of them, int64."""
+        rows, top, left = (part[places] for part in (self.rows, self.top, self.left))
+        return Edit(rows, self.size, top, left, self.values.index_select(0, places))
+
+
+class Nearby(Protocol):
+    """Inputs that a target knows so well that it answers for less about others near them."""
+
+    def changed(self, edit: Edit) -> Tensor:
+        """Scores (batch, classes) with one window changed, a pass of the samples concerned."""
+        ...
+
+    def take(self, places: Tensor) -> None:
+        """Know from now on some of what was asked about last, by its places, no input twice."""
+        ...
+
+
 class Target(Protocol):
     """A defended model as the adversary sees it: any number of draws, each with its gradient.
 
@@ -61,6 +95,13 @@ class Target(Protocol):
         self, x: Tensor, y: Tensor, losses: Sequence[Loss], streams: Streams
     ) -> list[Ascent]:
         """An ascent for each loss from one forward pass: all on the same draw."""
+        ...
+
+    def nearby(self, x: Tensor, streams: Streams, size: tuple[int, int]) -> Nearby | None:
+        """``x`` as what is known, for a pass of each, to ask about windows of ``size`` in it.
+
+        None where that would save nothing.
+        """
         ...
 
     def scores(self, x: Tensor, streams: Streams) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -21,6 +22,9 @@ POWERS = {Norm.L2: 2, Norm.L1: 4}
 # With more channels than this, two proposals with the same signs do not happen, and their signs
 # and two positions would not fit into 63 bits.
 CODED = 16
+# Samples whose turns are drawn together: their random bits take ten times the memory of what
+# is kept of them.
+TOGETHER = 16
 
 
 @dataclass(frozen=True)
@@ -156,10 +160,10 @@ class Turns:
     Attributes:
         window: of the block.
         slot: int64 (samples,), the row that is drawn for a sample; some may have none.
-        corner: int64 (rows, turns), where the window begins among the values of a sample.
+        corner: int32 (rows, turns), where the window begins among the values of a sample.
         signs: bool (rows, turns, channels).
         other: as ``corner``, of the window that is emptied; empty in linf.
-        turned: int64 (rows, turns), which of two bumps; empty in linf.
+        turned: bool (rows, turns), which of two bumps; empty in linf.
     """
 
     window: Window
@@ -174,39 +178,60 @@ class Turns:
         cls, window: Window, norm: Norm, count: int, streams: Streams, chosen: Tensor
     ) -> Turns:
         """Of each ``chosen`` sample, bool (samples,), from its own stream."""
-        streams = streams[chosen]
+        parts = [cls._of_some(window, norm, count, some) for some in _some_of(streams[chosen])]
+        tables = (torch.cat(part) for part in zip(*parts, strict=True))
+        return cls(window, chosen.cumsum(0) - 1, *tables)
+
+    @staticmethod
+    def _of_some(window: Window, norm: Norm, count: int, streams: Streams) -> list[Tensor]:
+        """The tables of a few samples, so that what they are made from is small."""
 
         def numbers(purpose: str, high: int) -> Tensor:
             return streams.child(purpose).integers(high, count)
 
-        corner = window.corner(numbers("position", window.positions))
+        corner = window.corner(numbers("position", window.positions)).int()
         signs = streams.child("signs").integers(2, count, window.frame.channels).bool()
         other = turned = corner[:, :0]
         if norm is not Norm.LINF:
-            other = window.corner(numbers("other", window.positions))
-            turned = numbers("turned", 2)
-        return cls(window, chosen.cumsum(0) - 1, corner, signs, other, turned)
+            other = window.corner(numbers("other", window.positions)).int()
+            turned = numbers("turned", 2).bool()
+        return [corner, signs, other, turned]
 
     @property
     def count(self) -> int:
         """Iterations in the block."""
         return self.corner.shape[1]
 
+    def of(self, table: Tensor, places: Tensor) -> Tensor:
+        """Entries of one of the tables with numbers, int64 (batch,), by their ``places``."""
+        return table.view(-1).index_select(0, places).long()
+
     def places(self, rows: Tensor, turn: Tensor) -> Tensor:
         """Where samples' turns are in the flattened tables."""
         return self.slot[rows] * self.count + turn
 
     def earlier(self) -> Tensor:
-        """The last earlier turn that made the same proposal, -1 if none, (rows, turns)."""
-        channels = self.signs.shape[2]
-        if channels > CODED:
+        """The last earlier turn that made the same proposal, -1 if none, int32 (rows, turns)."""
+        if self.signs.shape[2] > CODED:
             return torch.full_like(self.corner, -1)
-        code = (self.signs.long() << torch.arange(channels, device=self.signs.device)).sum(2)
-        for part in (self.corner, self.other, self.turned):
-            if part.numel():
-                code = code * (int(part.max()) + 1) + part
-        order = code.argsort(dim=1, stable=True)
-        of_order = code.gather(1, order)
-        before = torch.full_like(order, -1)
-        before[:, 1:] = order[:, :-1].where(of_order[:, 1:] == of_order[:, :-1], -1)
-        return torch.empty_like(before).scatter_(1, order, before)
+        tables = (self.signs, self.corner, self.other, self.turned)
+        parts = zip(*(table.split(TOGETHER) for table in tables), strict=True)
+        return torch.cat([_earlier(*part) for part in parts])
+
+
+def _earlier(signs: Tensor, corner: Tensor, other: Tensor, turned: Tensor) -> Tensor:
+    """Of some rows, from their part of the tables."""
+    code = (signs.long() << torch.arange(signs.shape[2], device=signs.device)).sum(2)
+    for part in (corner, other, turned):
+        if part.numel():
+            code = code * (int(part.max()) + 1) + part
+    order = code.argsort(dim=1, stable=True)
+    of_order = code.gather(1, order)
+    before = torch.full_like(corner, -1)
+    before[:, 1:] = order[:, :-1].int().where(of_order[:, 1:] == of_order[:, :-1], -1)
+    return torch.empty_like(before).scatter_(1, order, before)
+
+
+def _some_of(streams: Streams) -> Iterator[Streams]:
+    rows = torch.arange(len(streams.samples), device=streams.samples.device)
+    return (streams[part] for part in rows.split(TOGETHER))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from robustcode.attacks import Ascent, Loss
+from robustcode.nearby import Nearby
 from robustcode.seeds import Streams
 from robustcode.target import DefendedTarget
 
@@ -86,6 +87,13 @@ class TimedTarget(DefendedTarget):
     def logits(self, x: Tensor, streams: Streams) -> Tensor:
         """See Target.logits."""
         return self.clock.around(super().logits)(x, streams)
+
+    def nearby(self, x: Tensor, streams: Streams, size: tuple[int, int]) -> Nearby | None:
+        """See Target.nearby."""
+        known = self.clock.around(super().nearby)(x, streams, size)
+        if known is not None:
+            known.changed = self.clock.around(known.changed)
+        return known
 
     def ascents(
         self, x: Tensor, y: Tensor, losses: Sequence[Loss], streams: Streams

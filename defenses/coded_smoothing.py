@@ -188,12 +188,14 @@ class CodedSmoothing(Defense):
 
     def draw(self, streams: Streams) -> Draw:
         """The place and the neighbours of each row."""
-        mates = self.around.mates
+        near = self.around.mates
+        # A search that runs fewer of them must meet the same ones in the same draw.
+        drawn = max(near, neighbourhood(self.code).mates)
         return Draw(
             # A place and its mirror image give equal scores: half of them are all there are.
             (streams.even() * self.k / 2).long(),
-            _chosen(streams.child("others"), mates, self.k - 1),
-            _chosen(streams.child("mates"), mates, len(self.mates)),
+            _chosen(streams.child("others"), drawn, self.k - 1)[:, :near],
+            _chosen(streams.child("mates"), drawn, len(self.mates))[:, :near],
         )
 
     def logits(self, x: Tensor, streams: Streams) -> Tensor:

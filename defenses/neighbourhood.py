@@ -30,7 +30,8 @@ class Neighbourhood:
         encoder: float64 (k, rows, 1 + mates), what the sample, first, and its mates give to each
             of the coded images that matter, heaviest first by the part of the gradient they carry.
         decoder: float64 (k, rows), what those give to the sample's output.
-        members: int64 (k, 1 + mates), the places of the sample, first, and of its mates.
+        members: int64 (k, 1 + mates), the places of the sample, first, and of its mates, the
+            nearest first.
         rows: coded images that are run.
         followed: how many of them, from the first, carry a gradient of the sample.
         mates: batch mates that matter.
@@ -56,10 +57,13 @@ def neighbourhood(code: Code, negligible: float = NEGLIGIBLE) -> Neighbourhood:
     rows = np.take_along_axis(rows, order, 1)
     given = encoder[rows]  # (k, rows, k)
     reached = np.abs(given).max(1)
-    np.fill_diagonal(reached, np.inf)  # the sample itself comes first
-    members = np.argsort(-reached, axis=1, kind="stable")
     np.fill_diagonal(reached, 0)
-    members = members[:, : 1 + min(code.k - 1, _heavy(reached, negligible))]
+    # The nearest first, whatever is negligible: fewer mates are the first of more.
+    apart = np.abs(np.subtract.outer(np.arange(code.k), np.arange(code.k)))
+    members = np.argsort(apart, axis=1, kind="stable")
+    heavy = reached > negligible * reached.max(1, keepdims=True)
+    last = np.take_along_axis(heavy, members, 1).cumsum(1).argmax(1)  # the furthest that matters
+    members = members[:, : 1 + last.max()]
     return Neighbourhood(
         encoder=torch.from_numpy(np.take_along_axis(given, members[:, None, :], 2)),
         decoder=torch.from_numpy(np.take_along_axis(decoder, rows, 1)),

@@ -306,6 +306,9 @@ def _resolved(spec: RunSpec, trial: Trial) -> dict[str, Any]:
         max_seconds=None,
         attacks=tuple(planned.component for planned in trial.attacks),
         defense=dataclasses.replace(spec.defense, settings=settings_of(trial.subject.defense)),
+        adversary=dataclasses.replace(
+            spec.adversary, settings=settings_of(trial.subject.adversary)
+        ),
     )
     return explicit.to_dict()
 

@@ -77,7 +77,11 @@ def probe(
     """
     ledger = Ledger(samples.sort().values)
     target = DefendedTarget(
-        search, ledger, stochastic=facts.stochastic, differentiable=facts.differentiable
+        search,
+        ledger,
+        # Nobody leaves a shared batch when broken: the others' scores would be of another one.
+        stochastic=facts.stochastic or together,
+        differentiable=facts.differentiable,
     )
     pilot = Pilot(defense, search, target, ledger, facts, x, y, samples, seed, draws, together)
     clean = pilot.verdict(x, torch.arange(len(x), device=x.device), "probe clean")

@@ -15,6 +15,7 @@ from robustcode.defenses.identity import Identity
 from robustcode.errors import ContractError, RobustcodeError
 from robustcode.importing import reason
 from robustcode.memory import BatchLimit, is_out_of_memory
+from robustcode.nearby import Nearby, chain_for
 from robustcode.seeds import Streams
 
 # Rows of a query where nobody knows better, and at most on a CPU: there a wider one takes up
@@ -161,6 +162,22 @@ class DefendedTarget:
             # NaN would stay for ever in the iterate; a zero leaves it where it is. See findings.
             found.append(Ascent(scores.detach(), torch.nan_to_num_(gradient, nan=0.0)))
         return found
+
+    def nearby(self, x: Tensor, streams: Streams, size: tuple[int, int]) -> Nearby | None:
+        """See Target.nearby."""
+        plain = type(self._defense) is Identity and not self.stochastic
+        chain = chain_for(self._defense.model, x, size) if plain else None
+        if chain is None:
+            return None
+
+        def pay(rows: Tensor) -> None:
+            self._ledger.charge(streams.samples[rows], 1)
+
+        def see(x: Tensor, scores: Tensor, rows: Tensor) -> None:
+            self._see(x, scores, streams[rows])
+
+        self._ledger.charge(streams.samples, 1)
+        return Nearby(chain, x, self.width, pay, None if self._witness is None else see)
 
     def scores(self, x: Tensor, streams: Streams) -> Tensor:
         """See Target.scores. A backward pass is charged when it is made."""

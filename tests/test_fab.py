@@ -162,6 +162,20 @@ def test_a_right_point_takes_one_pass_and_a_wrong_one_two() -> None:
     assert ledger.backwards.tolist() == [10] * len(x)
 
 
+def test_what_is_asked_for_first_changes_passes_and_no_iterate(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    x, threat = scattered().double(), ThreatModel(Norm.L2, 0.12)
+    attack = TargetedFAB(steps=20, restarts=2, until_broken=False)
+    found = {}
+    for share in (-1.0, 1.0):
+        monkeypatch.setattr("robustcode.attacks.fab.WARY", share)
+        found[share] = searched(attack, Ring(0.3), x, threat)
+    (scores_first, one), (gradients_first, other) = found[-1.0], found[1.0]
+    torch.testing.assert_close(scores_first, gradients_first, rtol=0, atol=1e-12)
+    assert one.backwards.sum() < other.backwards.sum()
+
+
 @pytest.mark.parametrize("classes", [1, 2, 3, 6])
 @pytest.mark.parametrize("name", ["fab", "fab-t", "deepfool"])
 def test_any_number_of_classes_will_do(name: str, classes: int) -> None:

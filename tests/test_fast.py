@@ -96,6 +96,18 @@ def test_inputs_are_not_written_to() -> None:
     assert torch.equal(x, kept)
 
 
+@pytest.mark.parametrize("name", ["cifar_cnn_a", "mnist_cnn_a"])
+@pytest.mark.parametrize("count", [33, 40, 47])
+def test_queries_that_are_filled_up_answer_for_their_own_rows(name: str, count: int) -> None:
+    model = random_classifier(name).double()
+    x = images(model, count).double()
+    found = behaviour(rewritten(model), x)
+    for one, other in zip(found, behaviour(model, x), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-8 * float(other.abs().max()))
+    with torch.no_grad():
+        torch.testing.assert_close(rewritten(model)(x), model(x), rtol=1e-8, atol=1e-8)
+
+
 class Branching(nn.Module):
     """Takes another way for bright images: no trace can hold both."""
 

@@ -25,6 +25,7 @@ ENGINE = {
     "gates",
     "gradients",
     "judge",
+    "nearby",
     "pilot",
     "plan",
     "probes",

@@ -136,12 +136,12 @@ def test_the_model_is_itself_again_whatever_happens() -> None:
 def test_a_forward_that_was_put_there_by_somebody_else_stays() -> None:
     """Libraries that offload or profile set a module's ``forward`` as we do."""
     model, x = Network(), images(4)
-    own = model.body.forward
+    own: Layer = model.body.forward
 
     def threefold(given: Tensor) -> Tensor:
         return 3 * own(given)
 
-    model.body.forward = threefold  # type: ignore[method-assign, assignment]
+    model.body.forward = threefold  # type: ignore[method-assign]
     before, scores = forwards_of(model), model(x)
     assert torch.equal(changed(model, "body", x, as_it_is), scores)
     assert unchanged(model, before)

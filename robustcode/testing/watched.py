@@ -76,6 +76,9 @@ class Watched:
         self.queries.append(Query(x.detach().clone(), y.clone(), logits, streams, self.stochastic))
         return found
 
+    def nearby(self, x: Tensor, streams: Streams, size: tuple[int, int]) -> None:
+        """None: every query is to be a whole one."""
+
     def scores(self, x: Tensor, streams: Streams) -> Tensor:
         """See Target.scores."""
         scores = self.target.scores(x, streams)

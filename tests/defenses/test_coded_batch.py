@@ -127,7 +127,8 @@ def seen_in(w: Wrapped, x: Tensor) -> list[Seen]:
     known = torch.cat([x.detach(), w.defense.mates])
     marks = w.entering(known).detach().flatten(1)
     batches = []
-    for coded in w.watched.given:
+    # A batch may be given to the model in pieces.
+    for coded in torch.cat(w.watched.given).split(w.defense.code.n):
         inputs = torch.linalg.lstsq(encoder, coded.flatten(1)).solution
         apart, who = torch.cdist(inputs, marks, compute_mode=EXACT).min(1)
         assert apart.max() < 1e-9
@@ -264,7 +265,8 @@ def orders(k: int, samples: int, streams: Streams, pool: int = 12) -> Orders:
     x[..., -1] = streams.together.samples[:, None, None] if streams.together else 0
     defense.logits(x, streams)
     inverse = torch.linalg.pinv(torch.tensor(defense.code.encoder))
-    inputs = torch.stack([inverse @ coded.flatten(1) for coded in watched.given])
+    given = torch.cat(watched.given).split(defense.code.n)
+    inputs = torch.stack([inverse @ coded.flatten(1) for coded in given])
     numbers = inputs[..., -1].amax(1).round().long()
     who = inputs[numbers.argsort(), :, :-1].argmax(2).numpy()
     points = who.argsort(1, kind="stable")
