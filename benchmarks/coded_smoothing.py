@@ -15,11 +15,13 @@ import os
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn import functional as F
 
 from robustcode.adversary import Batch, Gradient
 from robustcode.defenses import CodedSmoothing
@@ -28,6 +30,10 @@ from robustcode.seeds import Streams
 
 RATIOS = (1.5, 1.0, 0.75)
 REACHES = (1, 2, 3, 5, 7)
+# Beyond it nothing is left that double precision would show.
+FULL = 16
+
+Scores = Callable[[Tensor], Tensor]
 
 
 def main() -> None:
@@ -48,44 +54,51 @@ def main() -> None:
     x, mates = torch.rand(asked.k, *inputs.shape), torch.rand(asked.k, *inputs.shape)
     y = torch.randint(0, 10, (asked.k,))
 
-    def measured(work: Callable[[], object]) -> float:
-        work()
-        return statistics.median(spent(work) for _ in range(asked.repeats))
-
     with torch.no_grad():
-        forward = measured(lambda: model(x))
-    step = measured(lambda: gradient(model, x, y))
+        forward = median(lambda: model(x), asked.repeats)
+    step = median(lambda: gradient(model, x, y), asked.repeats)
     print(f"{asked.model}, k = {asked.k}: forward {forward:.3f} s, gradient step {step:.3f} s\n")
     print("| N/K | inference, times a forward | " + head(REACHES) + " | joint gradient |")
     print("|---" * (3 + len(REACHES)) + "|")
     errors = []
     for ratio in RATIOS:
         defense = CodedSmoothing(model=model, mates=mates, k=asked.k, ratio=ratio)
-        whole = Streams.of(0, "benchmark", torch.arange(asked.k), torch.zeros(asked.k).long())
         with torch.no_grad():
-            inference = measured(lambda d=defense, s=whole: d.logits(x, s)) / forward
-        facing = [defense.facing(Batch(reach=reach), torch.arange(0), x[:0]) for reach in REACHES]
-        joint = defense.facing(Batch(gradient=Gradient.JOINT), torch.arange(0), x[:0])
-        costs = [
-            measured(lambda d=d, s=whole: gradient(lambda z: d.logits(z, s), x, y)) / step
-            for d in (*facing, joint)
-        ]
+            inference = median(partial(of_batch(defense), x), asked.repeats) / forward
+        joint = of_batch(facing(defense, Batch(gradient=Gradient.JOINT)))
+        own = [of_batch(facing(defense, Batch(reach=reach))) for reach in REACHES]
+        costs = [median(partial(gradient, d, x, y), asked.repeats) / step for d in (*own, joint)]
         print(f"| {ratio:g} | {inference:.2f} | " + " | ".join(f"{c:.2f}" for c in costs) + " |")
-        full = defense.facing(Batch(reach=min(16, asked.k)), torch.arange(0), x[:0])
-        exact = gradient(lambda z, d=full, s=whole: d.logits(z, s), x, y)
-        found = [gradient(lambda z, d=d, s=whole: d.logits(z, s), x, y) for d in facing]
-        away = [((g - exact).flatten(1).norm(dim=1) / exact.flatten(1).norm(dim=1)) for g in found]
+        exact = gradient(of_batch(facing(defense, Batch(reach=FULL))), x, y).flatten(1)
+        away = [(gradient(d, x, y).flatten(1) - exact).norm(dim=1) / exact.norm(dim=1) for d in own]
         errors.append(f"| {ratio:g} | " + " | ".join(f"{a.median():.1e}" for a in away) + " |")
     print("\n| N/K | " + head(REACHES, "error") + " |\n" + "|---" * (1 + len(REACHES)) + "|")
     print("\n".join(errors))
 
 
-def gradient(scores: nn.Module | Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> Tensor:
-    """Of the summed margin loss, in the input."""
+def facing(defense: CodedSmoothing, adversary: Batch) -> CodedSmoothing:
+    """The defence whose whole batch is attacked."""
+    return defense.facing(adversary, torch.arange(0), defense.mates[:0])
+
+
+def of_batch(defense: CodedSmoothing) -> Scores:
+    """Its scores of one batch, always on the same draw."""
+    samples = torch.arange(defense.k)
+    streams = Streams.of(0, "benchmark", samples, torch.zeros_like(samples))
+    return partial(defense.logits, streams=streams)
+
+
+def median(work: Callable[[], object], repeats: int) -> float:
+    """CPU seconds of a call, after one that is not counted."""
+    work()
+    return statistics.median(spent(work) for _ in range(repeats))
+
+
+def gradient(scores: Scores, x: Tensor, y: Tensor) -> Tensor:
+    """Of the summed cross-entropy, in the input."""
     leaf = x.detach().requires_grad_()
     logits = scores(leaf)
-    right = logits.gather(1, y[:, None]).squeeze(1)
-    (found,) = torch.autograd.grad((logits.logsumexp(1) - right).sum(), leaf)
+    (found,) = torch.autograd.grad(F.cross_entropy(logits, y, reduction="sum"), leaf)
     return found
 
 

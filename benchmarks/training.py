@@ -71,8 +71,10 @@ def main() -> None:
             print(rows[-1], flush=True)
     robustcode.report(plain, asked.out / "report-plain")
     robustcode.report(coded, asked.out / "report-coded")
-    head = ("training", "seed", "test accuracy", "clean", "FGSM", "PGD", "`standard`")
-    head += ("coded: clean", "coded: `adaptive`")
+    head = (
+        *("training", "seed", "test accuracy", "clean", "FGSM", "PGD", "`standard`"),
+        *("coded: clean", "coded: `adaptive`"),
+    )
     print("\n| " + " | ".join(head) + " |\n" + "|---" * len(head) + "|")
     print("\n".join(rows))
 

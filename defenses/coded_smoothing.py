@@ -17,7 +17,7 @@ from robustcode.defenses.coded_batch import coded, coded_apart
 from robustcode.defenses.neighbourhood import NEGLIGIBLE, SEARCHED, Neighbourhood, neighbourhood
 from robustcode.defenses.pool import require_images
 from robustcode.errors import ConfigError
-from robustcode.models.submodule import Layer, changed, entering, find
+from robustcode.models.submodule import Layer, changed, entering, path_of
 from robustcode.ranks import occurrence
 from robustcode.seeds import Streams
 
@@ -78,7 +78,8 @@ class CodedSmoothing(Defense):
             an abstention.
         fixed: the place and the mates of a sample are the same at each call, and so known to an
             adversary who has seen one.
-        module: the part of the model that is coded, by its dotted name; empty for all of it.
+        module: the part of the model that is coded, by its dotted name; empty for all of it. The
+            name may be that in the network inside the normalisation.
         adversary: whom it faces; the engine says so.
         negligible: what weighs less than this share of the heaviest is not run.
         targets: the samples under attack where the adversary controls only their mates.
@@ -114,7 +115,7 @@ class CodedSmoothing(Defense):
                 f"a coded batch of k = {self.k} needs {self.k - 1} mates; "
                 f"the pool has {len(self.mates)}"
             )
-        find(self.model, self.module)
+        path_of(self.model, self.module)  # a wrong name is met here
 
     @cached_property
     def code(self) -> Code:
@@ -217,6 +218,10 @@ class CodedSmoothing(Defense):
         return torch.cat([self._by_itself(x[c], draw.rows(c), streams[c]) for c in chunks])
 
     @property
+    def _path(self) -> str:
+        return path_of(self.model, self.module)
+
+    @property
     def _users(self) -> int:
         """How many mates the adversary controls."""
         return getattr(self.adversary, "users", 0) or self.k - 1
@@ -246,7 +251,7 @@ class CodedSmoothing(Defense):
             # A pool's activations are the same at each call; those of perturbed mates are not.
             if self.adversary.stacked:
                 flat = mates.flatten(0, 1)
-                mates = entering(self.model, self.module, flat).unflatten(0, mates.shape[:2])
+                mates = entering(self.model, self._path, flat).unflatten(0, mates.shape[:2])
             else:
                 mates = self._entering_pool.to(x)[draw.mates]
         around = self.around
@@ -268,7 +273,7 @@ class CodedSmoothing(Defense):
             # Only the row's own output is asked for, so only that is decoded.
             return torch.einsum("br,br...->b...", decoder.to(scores), scores)
 
-        return changed(self.model, self.module, own, change)
+        return changed(self.model, self._path, own, change)
 
     def _images(self, x: Tensor, draw: Draw, streams: Streams) -> tuple[Tensor, Tensor]:
         """Each row's own image, and its neighbours (batch, mates, channels, height, width)."""
@@ -290,7 +295,7 @@ class CodedSmoothing(Defense):
     @cached_property
     def _entering_pool(self) -> Tensor:
         with torch.no_grad():
-            parts = [entering(self.model, self.module, part) for part in self.mates.split(CHUNK)]
+            parts = [entering(self.model, self._path, part) for part in self.mates.split(CHUNK)]
         return torch.cat(parts)
 
     def _in_batches(self, x: Tensor, streams: Streams) -> Tensor:
@@ -328,7 +333,7 @@ class CodedSmoothing(Defense):
                 outputs = coded_apart(layer, inputs, self.code, self._reach)
             return outputs[order.argsort()]
 
-        return changed(self.model, self.module, torch.cat([x, mates]), change)[: len(x)]
+        return changed(self.model, self._path, torch.cat([x, mates]), change)[: len(x)]
 
     def _batches(self, streams: Streams) -> Tensor:
         """The number of each row's coded batch, int64 of shape (batch,)."""

@@ -45,7 +45,9 @@ class Batch(Adversary):
     """Every user: all samples of a batch are perturbed, each against its own label.
 
     Samples share a batch with their neighbours in the run, in a fresh order at each draw. What is
-    found is judged in that batch, and once more with each sample among clean mates.
+    found is judged in that batch, and once more with each sample among clean mates. An attack that
+    asks about part of a batch, as one that pursues several goals of each sample may, finds clean
+    mates in the place of the others.
 
     With ``gradient=joint`` a sample follows the gradient of all losses of its batch. That is what
     an attack gets which differentiates the summed loss through the codec, as for any classifier.

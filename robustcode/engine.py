@@ -13,6 +13,7 @@ import torch
 from robustcode.adversary import Batch
 from robustcode.attacks.pgd import PGD
 from robustcode.attacks.transfer import Transfer
+from robustcode.attacks.transfer_pgd import TransferPGD
 from robustcode.budget import Limit, past
 from robustcode.components import settings_of
 from robustcode.config import RunSpec
@@ -251,7 +252,7 @@ def _finish(
         findings += map(_plain, compare_attacks(records, noise))
         findings += map(_plain, stood_still(records, still))
         searches = {p.name for p in trial.attacks if p.attack.needs_gradient}
-        searches -= {p.name for p in trial.attacks if isinstance(p.attack, Transfer)}
+        searches -= {p.name for p in trial.attacks if isinstance(p.attack, Transfer | TransferPGD)}
         findings += map(_plain, behind_transfer(records, searches - noise))
     order = [Severity.FAILURE, Severity.WARNING, Severity.INFO]
     findings.sort(key=lambda finding: order.index(finding["severity"]))

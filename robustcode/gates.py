@@ -146,14 +146,15 @@ def draws_too_few(pilot: Pilot, attack: PGD, threat: ThreatModel, rows: Tensor) 
 
     Raised when four times the draws that the attack averages a step leave fewer pilot samples
     right, by five points and three standard errors, both judged on the same fresh draws; not
-    tested where the gradient's noise is small, nor where it would be too dear, for which
-    ``noisy-gradient`` is. Why it matters: the curve of
+    tested where the gradient's noise is small. Why it matters: the curve of
     accuracy over draws is not flat yet, so the accuracy is one of the attack's patience. What to
     do: attack with more draws.
     """
-    affordable = DRAWS_COST // (DRAWS_STEPS * attack.draws * (1 + MORE_DRAWS))
-    if affordable < FEWEST or pilot.facts.noise <= QUIET * attack.draws:
+    if pilot.facts.noise <= QUIET * attack.draws:
         return None
+    affordable = DRAWS_COST // (DRAWS_STEPS * attack.draws * (1 + MORE_DRAWS))
+    if affordable < FEWEST:
+        return _draws_untested(attack)
     rows = rows[:affordable]
     few = replace(attack, steps=DRAWS_STEPS, restarts=1, held_out=FEWEST)
     more = replace(few, draws=MORE_DRAWS * attack.draws)
@@ -173,6 +174,18 @@ def draws_too_few(pilot: Pilot, attack: PGD, threat: ThreatModel, rows: Tensor) 
             "samples": float(len(rows)),
         },
         samples=tuple(pilot.samples[rows[gain > 0]].tolist()),
+    )
+
+
+def _draws_untested(attack: PGD) -> Finding:
+    """``draws-untested`` (info): whether more draws would break more is too dear for a pilot."""
+    return Finding(
+        code="draws-untested",
+        severity=Severity.INFO,
+        what=f"whether more than {attack.draws} draws a step would break more was not tested: "
+        f"{MORE_DRAWS} times as many are too dear for a pilot",
+        remedy=f"run the attack once with draws={MORE_DRAWS * attack.draws} beside this one",
+        figures={"draws": float(attack.draws)},
     )
 
 

@@ -118,7 +118,7 @@ def strong(facts: Facts, norm: Norm) -> list[Component]:
     return [
         Component("noise"),
         Component("scout"),
-        Component("transfer"),
+        *_moved(facts, Component("transfer")),
         # Many short searches before long ones: they break most of what is broken, for little.
         *(Component(name, {"steps": 20, "restarts": 10}) for name in losses),
         *(Component(name, {"restarts": 3}) for name in losses),

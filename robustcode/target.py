@@ -109,7 +109,9 @@ class DefendedTarget:
     def width(self) -> int:
         """See Target.width. A batch that is halved for want of memory halves its queries too."""
         size = self._limit.size
-        return min(size, WIDTH) if self._ledger.samples.device.type == "cpu" else size
+        # Inputs that are classified together are best asked about together.
+        fits = max(WIDTH, self._defense.batch)
+        return min(size, fits) if self._ledger.samples.device.type == "cpu" else size
 
     @property
     def undefended(self) -> DefendedTarget:

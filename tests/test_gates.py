@@ -246,9 +246,12 @@ def test_draws_of_a_sound_evaluation_are_enough(world: World, name: str, seed: i
 def test_draws_are_not_compared_where_nothing_could_show(world: World) -> None:
     pilot = world.pilot(Shaken(model=world.net))
     quiet = replace(pilot, facts=replace(pilot.facts, noise=0.2))
+    assert draws_too_few(quiet, PGD(), LINF, everyone(quiet)) is None
     dear = PGD(draws=7)  # 7 samples at most could be paid for
-    for at, attack in ((quiet, PGD()), (pilot, dear)):
-        assert draws_too_few(at, attack, LINF, everyone(at)) is None
+    said = draws_too_few(pilot, dear, LINF, everyone(pilot))
+    assert said is not None
+    assert (said.code, said.severity) == ("draws-untested", Severity.INFO)
+    assert "draws=28" in said.remedy
     assert int(pilot.ledger.forwards.sum()) == 0
 
 

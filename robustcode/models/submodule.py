@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from torch import Tensor, nn
 
 from robustcode.errors import ConfigError, ContractError
+from robustcode.models.normalize import Classifier
 from robustcode.registry import suggestion
 
 Layer = Callable[[Tensor], Tensor]
@@ -23,6 +24,16 @@ def find(model: nn.Module, name: str) -> nn.Module:
         first = ", ".join(key for key, _ in model.named_children())
         raise ConfigError(f"the model has no module {name!r}.{near} Its own are: {first}.")
     return known[name]
+
+
+def path_of(model: nn.Module, name: str) -> str:
+    """The module's dotted name in ``model``; in a Classifier it may be that in the network inside.
+
+    ConfigError if there is none.
+    """
+    inside = isinstance(model, Classifier) and name not in dict(model.named_modules())
+    find(model.get_submodule("network") if inside else model, name)
+    return f"network.{name}" if inside else name
 
 
 def changed(model: nn.Module, name: str, x: Tensor, change: Change) -> Tensor:

@@ -15,8 +15,7 @@ from torch.nn import functional as F
 from robustcode.coding import Code
 from robustcode.components import convert
 from robustcode.errors import ConfigError
-from robustcode.models import Classifier
-from robustcode.models.submodule import Change, Layer, changed, find
+from robustcode.models.submodule import Change, Layer, changed, path_of
 from robustcode.training.codec import Codec
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
@@ -117,7 +116,7 @@ class CodedBranch(nn.Module):
         self.network = network
         self.term = term or CodedTerm()
         self.training = network.training
-        self._module = _path(network, self.term.module)  # a wrong name is met here
+        self._module = path_of(network, self.term.module)  # a wrong name is met here
 
     def forward(self, x: Tensor) -> Tensor:
         """The network's outputs."""
@@ -185,13 +184,6 @@ class CodedBranch(nn.Module):
         """Where the coded pass runs when it is a pass of its own."""
         frozen = self.term.batch_norm is BatchNorm.FROZEN
         return still_statistics(self.network) if frozen else nullcontext()
-
-
-def _path(network: nn.Module, name: str) -> str:
-    """The module's name in ``network``; in a Classifier it may be that in the network inside."""
-    inside = isinstance(network, Classifier) and name not in dict(network.named_modules())
-    find(network.get_submodule("network") if inside else network, name)
-    return f"network.{name}" if inside else name
 
 
 @contextmanager
