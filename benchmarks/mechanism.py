@@ -28,7 +28,7 @@ ROWS = {
     "joint margin, 1 draw": ("joint", {"loss": "margin", "draws": 1}),
     "own cross-entropy, 1 draw": ("own", {"loss": "ce", "draws": 1}),
     "own margin, 1 draw": ("own", {"loss": "margin", "draws": 1}),
-    "own margin, 10 draws": ("own", {"loss": "margin", "draws": 10}),
+    "own margin, 4 draws": ("own", {"loss": "margin", "draws": 4}),
     "transfer from the plain model": ("own", None),
     "own margin from the transfer example": ("own", {"draws": 1}),
 }

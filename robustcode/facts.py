@@ -14,6 +14,7 @@ from robustcode.defenses.base import Defense
 from robustcode.errors import ContractError
 from robustcode.findings import Facts, Finding, Severity
 from robustcode.gradients import gradient_noise, noisy_gradient
+from robustcode.memory import rows_at_once
 from robustcode.seeds import Streams
 
 Scores = Callable[[Tensor, Streams], Tensor]
@@ -77,7 +78,8 @@ def test_facts(
     if stochastic:
         rows = finite.nonzero().squeeze(1)[:NOISE_SAMPLES]
         followed = defense.logits if differentiable else defense.surrogate
-        noise = gradient_noise(followed, x[rows], streams[rows].child("noise"))
+        at_once = rows_at_once(len(x), defense.passes, x.device)
+        noise = gradient_noise(followed, x[rows], streams[rows].child("noise"), at_once)
         faults.append(noisy_gradient(noise, samples[rows]))
     facts = Facts(
         stochastic=stochastic,
@@ -282,11 +284,12 @@ def _test_gradients(
     if len(x) == 0:
         return defense.differentiable, []
     findings: list[Finding | None] = []
+    at_once = rows_at_once(len(x), defense.passes, x.device)
     differentiable = defense.differentiable
     followed, name = (
         (defense.logits, "logits") if differentiable else (defense.surrogate, "surrogate")
     )
-    slopes = _slopes(followed, x, streams, draws)
+    slopes = _slopes(followed, x, streams, draws, at_once)
     if differentiable and not slopes.useful().any():
         differentiable = False
         findings.append(
@@ -301,7 +304,7 @@ def _test_gradients(
             )
         )
         if type(defense).surrogate is not Defense.surrogate:
-            slopes, name = _slopes(defense.surrogate, x, streams, draws), "surrogate"
+            slopes, name = _slopes(defense.surrogate, x, streams, draws, at_once), "surrogate"
     findings.append(_missing_gradient(slopes, name, samples))
     if slopes.reached:
         findings.append(_non_finite_gradient(slopes, name, samples))
@@ -310,27 +313,30 @@ def _test_gradients(
     return differentiable, findings
 
 
-def _slopes(scores_of: Scores, x: Tensor, streams: Streams, draws: int) -> _Slopes:
+def _slopes(scores_of: Scores, x: Tensor, streams: Streams, draws: int, at_once: int) -> _Slopes:
+    """Over ``draws`` draws, of ``at_once`` rows at a time."""
     finite = torch.ones(len(x), dtype=torch.bool, device=x.device)
     sizes = [x.new_zeros(len(x)), x.new_zeros(len(x))]
     reached = False
     for draw in range(draws):
-        leaf = x.detach().clone().requires_grad_()
-        with torch.enable_grad():
-            scores = scores_of(leaf, streams.child("gradient", draw))
-            if not scores.requires_grad:
-                continue
-            y = scores.detach().argmax(1)
-            losses = [cross_entropy(scores, y).sum(), negative_margin(scores, y).sum()]
-        for number, loss in enumerate(losses):
-            (gradient,) = torch.autograd.grad(loss, leaf, retain_graph=True, allow_unused=True)
-            if gradient is None:
-                continue
-            reached = True
-            finite &= gradient.isfinite().flatten(1).all(1)
-            # As the target does: what is NaN is not followed.
-            size = gradient.nan_to_num(nan=0.0).abs().flatten(1).amax(1)
-            sizes[number] = sizes[number].maximum(size)
+        own = streams.child("gradient", draw)
+        for rows in torch.arange(len(x), device=x.device).split(at_once):
+            leaf = x[rows].detach().clone().requires_grad_()
+            with torch.enable_grad():
+                scores = scores_of(leaf, own[rows])
+                if not scores.requires_grad:
+                    continue
+                y = scores.detach().argmax(1)
+                losses = [cross_entropy(scores, y).sum(), negative_margin(scores, y).sum()]
+            for number, loss in enumerate(losses):
+                (gradient,) = torch.autograd.grad(loss, leaf, retain_graph=True, allow_unused=True)
+                if gradient is None:
+                    continue
+                reached = True
+                finite[rows] &= gradient.isfinite().flatten(1).all(1)
+                # As the target does: what is NaN is not followed.
+                size = gradient.nan_to_num(nan=0.0).abs().flatten(1).amax(1)
+                sizes[number][rows] = sizes[number][rows].maximum(size)
     return _Slopes(reached, finite, *sizes)
 
 

@@ -25,11 +25,15 @@ UNKNOWN = 20.0
 
 
 def gradient_noise(
-    scores_of: Callable[[Tensor, Streams], Tensor], x: Tensor, streams: Streams
+    scores_of: Callable[[Tensor, Streams], Tensor],
+    x: Tensor,
+    streams: Streams,
+    at_once: int | None = None,
 ) -> float:
     """The variance of one draw's margin gradient over the square of its mean, a median over rows.
 
     ``x`` are pilot inputs (batch, ...); the margin is that of each draw's own prediction at first.
+    ``at_once`` rows are differentiated together, all of them if None.
     Infinity if half of the rows show no mean at all, ``UNKNOWN`` without a row. Costs
     ``PILOT_DRAWS`` forward and backward passes a sample, plus one forward.
     """
@@ -39,18 +43,20 @@ def gradient_noise(
         y = scores_of(x, streams.child("label")).argmax(1)
     total, squares = torch.zeros_like(x, dtype=torch.float64), x.new_zeros(len(x)).double()
     for draw in range(PILOT_DRAWS):
-        leaf = x.detach().clone().requires_grad_()
-        with torch.enable_grad():
-            scores = scores_of(leaf, streams.child("draw", draw))
-            if not scores.requires_grad:
+        own = streams.child("draw", draw)
+        for rows in torch.arange(len(x), device=x.device).split(at_once or len(x)):
+            leaf = x[rows].detach().clone().requires_grad_()
+            with torch.enable_grad():
+                scores = scores_of(leaf, own[rows])
+                if not scores.requires_grad:
+                    return math.inf
+                loss = negative_margin(scores, y[rows]).sum()
+            (gradient,) = torch.autograd.grad(loss, leaf, allow_unused=True)
+            if gradient is None:
                 return math.inf
-            loss = negative_margin(scores, y).sum()
-        (gradient,) = torch.autograd.grad(loss, leaf, allow_unused=True)
-        if gradient is None:
-            return math.inf
-        gradient = gradient.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0).double()
-        total += gradient
-        squares += gradient.flatten(1).square().sum(1)
+            gradient = gradient.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0).double()
+            total[rows] += gradient
+            squares[rows] += gradient.flatten(1).square().sum(1)
     mean = (total / PILOT_DRAWS).flatten(1).square().sum(1)
     # Of two terms, each unbiased: the square of the mean still holds a share of the noise.
     noise = (squares / PILOT_DRAWS - mean) * PILOT_DRAWS / (PILOT_DRAWS - 1)

@@ -23,7 +23,7 @@ from robustcode.errors import ConfigError, ContractError
 from robustcode.fast import for_search
 from robustcode.findings import Facts
 from robustcode.judge import Verdict, judge
-from robustcode.memory import BatchLimit
+from robustcode.memory import BatchLimit, rows_at_once
 from robustcode.plan import PlannedAttack
 from robustcode.progress import Progress, Silent
 from robustcode.proposals import Judged, Outcome, Proposed
@@ -116,6 +116,10 @@ class _Shard:
         started, cpu = time.perf_counter(), time.process_time()
         # Only here: to refuse a false proof nothing is searched.
         self.search = for_search(self.defense, self.trial.subject.images(self.samples[:2].cpu()))
+        if self.batches is None:
+            one = Streams.of(self.trial.seed, "search", self.samples[:1])
+            each = total(self.search.backwards(one), 1)
+            self.limit.size = rows_at_once(self.limit.size, each, self.samples.device)
         first = int(self.samples[0])
         with global_draws(self.trial.seed, self.trial.subject.device, first):
             clean = self._judge(self.x, "clean")
