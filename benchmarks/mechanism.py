@@ -1,12 +1,13 @@
 """Why stock attacks overrate coded inference: accuracy left by what each gradient finds.
 
-    python benchmarks/mechanism.py --out DIR [--model digits_cnn --data digits --threat linf:0.15]
+    python benchmarks/mechanism.py [--out DIR] [--model digits_cnn --data digits --threat linf:0.15]
         [--checkpoint FILE] [--samples 256] [--k 128] [--ratios 1.5,1,.75] [--draws 5] [--steps 10]
 
 For each number of coded images per image the whole batch is attacked twice: along the gradient of
 the summed loss through the codec, which is what a stock attack takes, and along each sample's own;
 both for PGD from the samples themselves. What is found is judged on fresh permutations of the
-batch. Every run is a run folder in DIR, and the same command goes on where it was interrupted.
+batch. Every run is a run folder in DIR, a temporary folder if none is named; with DIR the same
+command goes on where it was interrupted.
 Prints a table in Markdown, with the plain model's own numbers for comparison.
 
 Source: the mechanism is that of the research notes on coded smoothing, section 5.3.
@@ -15,6 +16,7 @@ Source: the mechanism is that of the research notes on coded smoothing, section 
 from __future__ import annotations
 
 import argparse
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -39,7 +41,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=None)
     parser.add_argument("--model", default="digits_cnn")
     parser.add_argument("--checkpoint")
     parser.add_argument("--data", default="digits")
@@ -51,6 +53,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--workers", type=int, default=1)
     asked = parser.parse_args()
+    asked.out = asked.out or Path(tempfile.mkdtemp())
     ratios = [float(ratio) for ratio in asked.ratios.split(",")]
     subject = {
         "model": asked.model,

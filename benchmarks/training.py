@@ -1,24 +1,27 @@
 """What training by coded smoothing buys: clean accuracy, FGSM, PGD, AutoAttack, coded inference.
 
-    python benchmarks/training.py --out DIR --data fashion_mnist:DIR --model mnist_cnn_a
-        --threat linf:4/255 [--train 10000] [--epochs 10] [--samples 256] [--coded-samples 64]
+    python benchmarks/training.py [--out DIR] [--data fashion_mnist:DIR] [--model mnist_cnn_a]
+        [--threat linf:8/255] [--train 60000] [--epochs 6] [--samples 256] [--coded-samples 64]
 
 Trains one network a recipe on the same images (standard, mixup, coded smoothing with three weights
 and three numbers of coded images per image), attacks each as it is, by FGSM and PGD and by the
 suite ``standard``, and attacks randomized coded inference with it by the suite ``adaptive``. All of
-it goes on where it was interrupted. Writes a report of each kind of run to DIR and prints one table
-in Markdown. The numbers are those of this network, these images and these few epochs.
+it goes on where it was interrupted. Writes a report of each kind of run to DIR, a temporary folder
+if none is named, and prints one table in Markdown. The numbers are those of this network, these
+images and these few epochs.
 """
 
 from __future__ import annotations
 
 import argparse
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import robustcode
 from robustcode.training import Optimizer, TrainSpec, train
 
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 MUS = (0.1, 0.25, 0.5)
 RATIOS = (1.5, 1.0, 0.75)
 # The weight at which the number of coded images is varied, and the number at which the weight is.
@@ -43,14 +46,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--data", required=True)
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--threat", required=True)
+    parser.add_argument("--out", type=Path, default=None)
+    parser.add_argument("--data", default=f"fashion_mnist:{SHARED / 'fashion_mnist'}")
+    parser.add_argument("--model", default="mnist_cnn_a")
+    parser.add_argument("--threat", default="linf:8/255")
     parser.add_argument("--mean")
     parser.add_argument("--std")
-    parser.add_argument("--train", type=int, default=10_000)
-    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--train", type=int, default=60_000)
+    parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--augment", action="store_true")
     parser.add_argument("--seeds", type=int, default=1)
@@ -59,6 +62,7 @@ def main() -> None:
     parser.add_argument("--k", type=int, default=128)
     parser.add_argument("--draws", type=int, default=20)
     asked = parser.parse_args()
+    asked.out = asked.out or Path(tempfile.mkdtemp())
     rows, plain, coded = [], [], []
     for name, (recipe, ratio) in recipes().items():
         for seed in range(asked.seeds):

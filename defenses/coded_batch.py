@@ -72,7 +72,9 @@ class _OwnGradients(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, None, None, None]:
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, upstream: Tensor
+    ) -> tuple[Tensor | None, None, None, None]:
         if not all(part.requires_grad for part in ctx.outputs):
             return None, None, None, None
         own = upstream.new_zeros(ctx.code.k, *ctx.leaves[0].shape[1:])

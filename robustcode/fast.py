@@ -50,21 +50,21 @@ def for_search(defense: Defense, example: Tensor) -> Defense:
     model = getattr(defense, "model", None)
     if not (dataclasses.is_dataclass(defense) and isinstance(model, nn.Module)):
         return defense
-    defense = defense.quickened()
-    if defense.reaches_inside:
-        return defense
+    quicker: Any = defense.quickened()
+    if quicker.reaches_inside:
+        return quicker
     modules = list(model.modules())
     if not any(isinstance(m, nn.Conv2d) for m in modules) or any(m.training for m in modules):
-        return defense
+        return quicker
     expected = _attempt(_behaviour, model, example)
     if expected is None or not expected.logits.isfinite().all():
-        return defense
+        return quicker
     for prepare in (rewritten, folded, copied):
         faster = _attempt(prepare, model)
         if faster is not None and _attempt(_agree, expected, faster, example):
-            again = _attempt(functools.partial(dataclasses.replace, defense, model=faster))
-            return defense if again is None else again
-    return defense
+            again = _attempt(functools.partial(dataclasses.replace, quicker, model=faster))
+            return quicker if again is None else again
+    return quicker
 
 
 def rewritten(model: nn.Module) -> nn.Module:
