@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -102,14 +103,28 @@ class Source:
 
 
 def sources(runs: Iterable[Run]) -> list[Source]:
-    """The runs with unique labels: title, or model and defence, and the folder when these agree."""
+    """The runs with unique labels: title, or model and defence, and a folder when these agree."""
     runs = list(runs)
     names = [name_of(Source("", run, pd.DataFrame())) for run in runs]
     if len(set(names)) < len(names):
-        names = [f"{name} ({run.path.name})" for name, run in zip(names, runs, strict=True)]
+        folders = told_apart([run.path for run in runs])
+        names = [f"{name} ({folder})" for name, folder in zip(names, folders, strict=True)]
     if len(set(names)) < len(names):
         names = [f"{name} #{number}" for number, name in enumerate(names, 1)]
     return [Source(name, run, verdicts(run)) for name, run in zip(names, runs, strict=True)]
+
+
+def told_apart(paths: Sequence[Path]) -> list[str]:
+    """Of each path the part nearest its end in which not all are the same.
+
+    >>> told_apart([Path("a/mixup/run"), Path("a/plain/run")])
+    ['mixup', 'plain']
+    """
+    parts = [path.parts[::-1] for path in paths]
+    for level in zip(*parts, strict=False):
+        if len(set(level)) == len(paths):
+            return list(level)
+    return [path.name for path in paths]
 
 
 def verdicts(run: Run) -> pd.DataFrame:
