@@ -66,7 +66,8 @@ class _OwnGradients(torch.autograd.Function):
         with torch.set_grad_enabled(inputs.requires_grad):
             # Each a leaf of its own, so that its graph goes no further.
             leaves = [part.requires_grad_(inputs.requires_grad) for part in given.split(size)]
-            outputs = [layer(part) for part in leaves]
+            # Copies: a layer may work in place, and a leaf must stay as it is.
+            outputs = [layer(part.clone()) for part in leaves]
         ctx.code, ctx.reach, ctx.leaves, ctx.outputs = code, reach, leaves, outputs
         return _applied(decoder, torch.cat([part.detach() for part in outputs]))
 

@@ -108,6 +108,11 @@ class CodedSmoothing(Defense):
     def __post_init__(self) -> None:
         if not 0 < self.ratio < float("inf"):
             raise ConfigError(f"ratio = {self.ratio}: coded images per image are above 0")
+        if not 0 <= self.negligible <= SEARCHED:
+            raise ConfigError(
+                f"negligible = {self.negligible}: beyond 0 to {SEARCHED:g} too little is left of "
+                "the defence to be judged; leave it out"
+            )
         super().__post_init__()
         require_images(self.mates)
         if len(self.mates) < self.code.k - 1:
@@ -360,7 +365,8 @@ class _First(nn.Module):
 
 def _rowwise(layer: Layer, images: Tensor) -> Tensor:
     """What ``layer`` gives for images (batch, rows, ...), in that shape."""
-    return layer(images.flatten(0, 1)).unflatten(0, images.shape[:2])
+    # A copy: a layer may work in place.
+    return layer(images.flatten(0, 1).clone()).unflatten(0, images.shape[:2])
 
 
 def _numbered(keys: Tensor, more: Tensor) -> Tensor:

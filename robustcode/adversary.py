@@ -77,6 +77,9 @@ class Batch(Adversary):
 class _Several(Adversary):
     """Users that work together.
 
+    All of their images make one input, each of which may move by eps. In l2 and l1 they would
+    have one eps together, which is refused.
+
     Attributes:
         users: how many of the sample's k - 1 batch mates are theirs; 0 for all of them. They are
             clean images of the pool to begin with. The others are clean, and other ones each draw.

@@ -253,7 +253,8 @@ def _finish(
         findings += map(_plain, stood_still(records, still))
         searches = {p.name for p in trial.attacks if p.attack.needs_gradient}
         searches -= {p.name for p in trial.attacks if isinstance(p.attack, Transfer | TransferPGD)}
-        findings += map(_plain, behind_transfer(records, searches - noise))
+        if not any(finding["code"] == "behind-transfer" for finding in findings):
+            findings += map(_plain, behind_transfer(records, searches - noise))
     order = [Severity.FAILURE, Severity.WARNING, Severity.INFO]
     findings.sort(key=lambda finding: order.index(finding["severity"]))
     attacks = [

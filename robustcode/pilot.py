@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from robustcode.attacks.pgd import PGD
+from robustcode.attacks.base import Attack
 from robustcode.defenses.base import Defense
 from robustcode.findings import Facts
 from robustcode.judge import Verdict, judge
@@ -52,7 +52,7 @@ class Pilot:
     draws: int
     together: bool = False
 
-    def held(self, attack: PGD, threat: ThreatModel, rows: Tensor) -> Tensor:
+    def held(self, attack: Attack, threat: ThreatModel, rows: Tensor) -> Tensor:
         """Share of right decisions on the proposals for some rows, float64 of shape (rows,).
 
         Every attack starts from the same streams, so a longer one goes on where a shorter ended.

@@ -16,7 +16,7 @@ from robustcode.attacks.losses import LossName
 from robustcode.attacks.pgd import PGD
 from robustcode.defenses.base import ABSTAIN, Defense
 from robustcode.findings import Facts, Finding, Severity
-from robustcode.gates import draws_too_few, fixed_draw_holds
+from robustcode.gates import draws_too_few, fixed_draw_holds, pilot_behind_transfer
 from robustcode.pilot import FEWEST_NOISY, Pilot, stands_out
 from robustcode.statistics import mcnemar
 from robustcode.target import DefendedTarget, Ledger
@@ -72,7 +72,7 @@ def probe(
     with twice the budget, and the longer runs 12/32 of 5 S on average over 32 samples: for S = 40
     up to 155 forward and as many backward passes, and half of that or less where samples break;
     a defence that holds with the whole box adds 80. Restarts multiply this. For a stochastic one
-    and 20 judge's draws it is 300 and 175 on average over 32 samples, the judge's part times
+    and 20 judge's draws it is 340 and 195 on average over 32 samples, the judge's part times
     ``votes``.
     """
     ledger = Ledger(samples.sort().values)
@@ -102,6 +102,7 @@ def probe(
                 findings.append(draws_too_few(pilot, attack, threat, right))
                 if facts.adversary != "mates":  # there is no plain model of other users' images
                     findings.append(fixed_draw_holds(pilot, threat, right))
+                    findings.append(pilot_behind_transfer(pilot, threat, right, held))
         if facts.adversary != "mates":  # who controls no sample need not break every one
             findings.append(_whole_box_holds(pilot, once, threat, right, clean.majority()))
     raised = [finding for finding in findings if finding is not None]

@@ -21,6 +21,7 @@ from robustcode.errors import ConfigError, DataError, RobustcodeError
 from robustcode.importing import is_import_spec
 from robustcode.seeds import Streams
 from robustcode.target import borrowed
+from robustcode.threat import Norm
 
 # Clean images that defences draw mates from; enough for any coded batch in use, and small.
 POOL = 512
@@ -108,6 +109,16 @@ def assemble(spec: RunSpec, given: Given) -> Subject:
     pool = {"mates": clean_pool(data, samples).to(device)} if pooled else {}
     defense: Defense = spec.defense.build(DEFENSES, "defense", model=model, **pool)
     adversary: Adversary = spec.adversary.build(ADVERSARIES, "adversary")
+    if adversary.stacked and spec.threat.norm is not Norm.LINF:
+        raise ConfigError(
+            f"adversary {spec.adversary.name!r} perturbs images of several users, each within eps, "
+            f"and in {spec.threat.norm} one budget would be shared by all of them; take linf"
+        )
+    if adversary.batched and spec.cascade:
+        raise ConfigError(
+            "a cascade takes broken samples out of their batch, which adversary "
+            f"{spec.adversary.name!r} attacks as a whole; leave out cascade"
+        )
     attacked = samples if adversary.stacked else samples[:0]
     defense = defense.facing(adversary, attacked.to(device), data.images(attacked).to(device))
     subject = Subject(defense, data, samples, device, adversary, spec.seed)

@@ -76,7 +76,8 @@ def adaptive(facts: Facts, norm: Norm) -> list[Component]:
     and by momenta over fresh ones. One without gradients is attacked through its surrogate (see
     target.DefendedTarget) and without gradients.
     """
-    if facts.stochastic:
+    if facts.stochastic or facts.adversary == "batch":
+        # Of a whole batch only what asks about all of it at once: each of these does.
         draws = {"draws": draws_for(facts.noise)}
         followed = [
             *_moved(facts, Component("transfer-pgd", draws)),
@@ -111,7 +112,11 @@ def strong(facts: Facts, norm: Norm) -> list[Component]:
             *adaptive(facts, norm),
             *rand(facts, norm),
             Component("apgd-margin", draws),
-            Component("apgd-t", {"targets": 3, "order": "malt", **draws}),
+            *(
+                [Component("apgd-t", {"targets": 3, "order": "malt", **draws})]
+                if facts.adversary != "batch"
+                else []
+            ),
             *([Component("square", {"queries": 1000, "draws": 4})] if facts.differentiable else []),
         ]
     losses = ("apgd-ce", "apgd-margin", "apgd-pm", "apgd-dlr")

@@ -55,7 +55,7 @@ def make_trial(spec: RunSpec, subject: Subject, facts: Facts) -> Trial:
         threat=spec.threat,
         draws=spec.draws,
         seed=spec.seed,
-        # A sample that is broken is still a batch mate of the others.
+        # A sample that is broken is still a batch mate of the others; whoever asks is told so.
         cascade=spec.cascaded and not subject.adversary.batched,
         max_passes=spec.max_passes,
         proved=frozenset(spec.proved),

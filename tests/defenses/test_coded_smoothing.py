@@ -614,6 +614,12 @@ def test_a_ratio_that_is_none_is_refused(ratio: float) -> None:
         coded(ratio=ratio)
 
 
+@pytest.mark.parametrize("negligible", [-1.0, 0.5, float("nan")])
+def test_a_defence_of_which_too_little_is_run_is_refused(negligible: float) -> None:
+    with pytest.raises(ConfigError, match="negligible = "):
+        coded(negligible=negligible)
+
+
 def test_a_pool_that_cannot_fill_a_batch_is_refused() -> None:
     with pytest.raises(ConfigError, match="k = 8 needs 7 mates; the pool has 6"):
         coded(pool=6)
