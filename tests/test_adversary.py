@@ -375,13 +375,12 @@ def test_who_is_broken_stays_in_the_batch_of_the_others(tmp_path: Path) -> None:
     assert robust[0] == robust[1] < 0.1
 
 
-def test_a_broken_sample_is_attacked_by_every_attack_of_a_cascade(tmp_path: Path) -> None:
-    run = attacked(
-        tmp_path / "run",
-        threat="linf:0.3",
-        attacks=["pgd:steps=10", "noise:tries=2", "pgd:steps=2"],
-        cascade=True,
-    )
+def test_a_broken_sample_is_attacked_by_every_attack(tmp_path: Path) -> None:
+    attacks = ["pgd:steps=10", "noise:tries=2", "pgd:steps=2"]
+    with pytest.raises(ConfigError, match="takes broken samples out of their batch"):
+        attacked(tmp_path / "cascade", attacks=attacks, cascade=True)
+    assert not (tmp_path / "cascade" / "records").exists()
+    run = attacked(tmp_path / "run", threat="linf:0.3", attacks=attacks)
     assert (run.records.correct == 0).any()
     assert run.records.carried.isna().all()
     searched = run.records[run.records.attack != "noise"]
@@ -389,6 +388,13 @@ def test_a_broken_sample_is_attacked_by_every_attack_of_a_cascade(tmp_path: Path
 
 
 # ---- what is refused, and how
+
+
+@pytest.mark.parametrize("adversary", ["collusion", "mates"])
+@pytest.mark.parametrize("threat", ["l2:0.5", "l1:5"])
+def test_several_users_do_not_share_one_budget(tmp_path: Path, adversary: str, threat: str) -> None:
+    with pytest.raises(ConfigError, match="one budget would be shared by all of them; take linf"):
+        attacked(tmp_path / "run", adversary, threat=threat)
 
 
 @pytest.mark.parametrize("adversary", ["batch", "collusion", "mates"])
