@@ -17,7 +17,7 @@ from torch import Tensor, nn
 import robustcode
 from robustcode import facts as facts_module  # test_facts by its own name would be collected
 from robustcode.adversary import Adversary, Batch, Gradient, Solo
-from robustcode.attacks import PGD, LossName
+from robustcode.attacks import PGD, LossName, Transfer
 from robustcode.checkpoint import load_classifier
 from robustcode.data import load_data
 from robustcode.defenses import DEFENSES, Defense
@@ -32,6 +32,7 @@ from robustcode.gates import (
     cross_gradient,
     draws_too_few,
     fixed_draw_holds,
+    pilot_behind_transfer,
 )
 from robustcode.gradients import draws_for
 from robustcode.pilot import Pilot
@@ -253,6 +254,22 @@ def test_draws_are_not_compared_where_nothing_could_show(world: World) -> None:
     assert (said.code, said.severity) == ("draws-untested", Severity.INFO)
     assert "draws=28" in said.remedy
     assert int(pilot.ledger.forwards.sum()) == 0
+
+
+def test_what_the_plain_model_breaks_and_the_attack_does_not_shows_in_the_pilot(
+    world: World,
+) -> None:
+    pilot = world.pilot(Reversed(model=world.net, sigma=0.1))
+    attack = PGD(steps=10, step=0.2, loss=LossName.MARGIN)
+    held = pilot.held(attack, LINF, everyone(pilot))
+    found = pilot_behind_transfer(pilot, LINF, everyone(pilot), held)
+    assert found is not None
+    assert (found.code, found.severity) == ("behind-transfer", Severity.WARNING)
+    assert found.figures["best"] > found.figures["transfer"] + 0.1
+    assert found.samples
+    # Held against itself nothing is behind.
+    moved = pilot.held(Transfer(step=0.1), LINF, everyone(pilot))
+    assert pilot_behind_transfer(pilot, LINF, everyone(pilot), moved) is None
 
 
 # ---- all gates of a pilot together

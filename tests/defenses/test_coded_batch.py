@@ -553,3 +553,25 @@ def test_the_ledger_is_charged_for_every_batch() -> None:
 def test_a_reach_of_nobody_is_refused() -> None:
     with pytest.raises(ConfigError, match="reach = 0"):
         Batch(reach=0)
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_a_module_that_begins_by_working_in_place_is_coded_all_the_same(together: bool) -> None:
+    def model(in_place: bool) -> nn.Module:
+        torch.manual_seed(0)
+        body = nn.Sequential(nn.ReLU(inplace=in_place), nn.Conv2d(4, 4, 3, padding=1))
+        layers = nn.Conv2d(1, 4, 3, padding=1), body, nn.Flatten(), nn.Linear(64, 3)
+        return nn.Sequential(*layers).requires_grad_(False).eval()
+
+    samples = torch.arange(8)
+    batches = torch.zeros_like(samples) if together else None
+    streams = Streams.of(0, "in place", samples, batches)
+    mates, x = (Streams.of(0, name, torch.arange(20)).uniform(1, 4, 4) for name in ("mates", "x"))
+    found = []
+    for in_place in (False, True):
+        defense = CodedSmoothing(model=model(in_place), mates=mates, k=8, module="1")
+        leaf = x[:8].clone().requires_grad_()
+        scores = defense.logits(leaf, streams)
+        (gradient,) = torch.autograd.grad(scores.square().sum(), leaf)
+        found.append((scores.detach(), gradient))
+    torch.testing.assert_close(found[1], found[0])
