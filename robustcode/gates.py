@@ -33,7 +33,8 @@ from robustcode.threat import ThreatModel
 if TYPE_CHECKING:
     import pandas as pd
 
-# Steps of the attack on one known draw, and of those that compare numbers of draws.
+# Steps of the attacks on one known draw and on the plain model, and of those that compare numbers
+# of draws.
 FIXED_STEPS, DRAWS_STEPS = 20, 10
 # More draws than planned by this factor, and the most draws of steps the comparison may cost.
 MORE_DRAWS, DRAWS_COST = 4, 2400
@@ -247,7 +248,7 @@ def pilot_behind_transfer(
     fewer, by five points and three standard errors, judged on the same fresh draws. See
     ``behind_transfer``.
     """
-    moved = pilot.held(Transfer(step=0.1), threat, rows)
+    moved = pilot.held(Transfer(steps=FIXED_STEPS, step=0.1), threat, rows)
     gain = held - moved
     if not stands_out(gain) or float(gain.mean()) < EFFECT / 2:
         return None

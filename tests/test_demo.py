@@ -39,7 +39,7 @@ def test_the_demo_ends_with_a_report_to_open(tmp_path: Path) -> None:
 
 
 def test_the_five_lines_of_the_readme_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    code, _ = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
     assert len([line for line in code.splitlines() if line.strip()]) == 5
     monkeypatch.chdir(tmp_path)
     x = torch.rand(12, 3, 4, 4, generator=torch.Generator().manual_seed(0))
@@ -49,6 +49,16 @@ def test_the_five_lines_of_the_readme_run(tmp_path: Path, monkeypatch: pytest.Mo
     exec(compile(code, "README.md", "exec"), names)
     assert names["run"].summary["clean"]["accuracy"] == 1.0
     assert (tmp_path / "report" / "report.html").exists()
+
+
+def test_the_three_lines_of_coded_training_in_the_readme_run() -> None:
+    _, code = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 3))
+    x = torch.rand(12, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    names: dict[str, Any] = {"network": network, "images": x, "labels": torch.arange(12) % 3}
+    exec(compile(code, "README.md", "exec"), names)
+    names["loss"].backward()
+    assert all(weight.grad is not None for weight in network.parameters())
 
 
 def test_train_attack_report_by_command(tmp_path: Path) -> None:

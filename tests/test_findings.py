@@ -385,8 +385,8 @@ def test_a_sound_evaluation_raises_nothing_and_is_cheap(
 ) -> None:
     result = world.probe(sound(world, name), PGD(), ThreatModel.parse(threat))
     assert result.findings == ()
-    # A random defence is tried with one known draw and with more draws besides.
-    assert result.forwards + result.backwards <= (480 if name == "gaussian-noise" else 360) * PILOT
+    # A random defence is tried with one known draw, with more draws and by transfer besides.
+    assert result.forwards + result.backwards <= (520 if name == "gaussian-noise" else 360) * PILOT
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -429,7 +429,9 @@ def test_the_pilot_is_reproducible_and_leaves_the_global_generator_alone(world: 
 @pytest.mark.parametrize("name", ["identity", "gaussian-noise"])
 def test_too_few_steps_have_not_converged(world: World, name: str) -> None:
     found = world.probed(sound(world, name), PGD(steps=4, step=0.05, random_start=False))
-    assert set(found) == {"not-converged"}
+    # Of a random defence the plain model is attacked beside it, with steps enough.
+    beside = {"behind-transfer"} if name == "gaussian-noise" else set()
+    assert set(found) == {"not-converged"} | beside
     assert found["not-converged"].severity is Severity.WARNING
     assert found["not-converged"].figures["longer_steps"] == 20
     assert "20 steps instead of 4 take a further" in found["not-converged"].what
@@ -515,9 +517,9 @@ def test_only_what_can_be_learnt_from_a_budget_is_paid_for(
 ) -> None:
     result = world.probe(GaussianNoise(model=world.net), PGD(steps=10), ThreatModel.parse(threat))
     assert result.findings == ()
-    # Then 10 with one draw and with four, and up to 20 on a known draw and as many on the plain
-    # model, until a sample is broken.
-    known = 0 if threat == "linf:0" else 16 * (10 * (1 + 4) + 40)
+    # Then 20 for transfer, 10 with one draw and with four, and up to 20 on a known draw and as many
+    # on the plain model, until a sample is broken.
+    known = 0 if threat == "linf:0" else 16 * (20 + 10 * (1 + 4) + 40)
     assert steps <= result.backwards <= steps + known
 
 
