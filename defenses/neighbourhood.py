@@ -50,9 +50,9 @@ def neighbourhood(code: Code, negligible: float = NEGLIGIBLE) -> Neighbourhood:
     """The neighbourhoods of a code, without what weighs less than this share of the heaviest."""
     encoder, decoder = code.encoder, code.decoder
     carried = np.abs(encoder.T * decoder)  # (k, n), the gain of a sample's output by coded image
-    counts = _heavy(np.abs(decoder), negligible), _heavy(carried, negligible)
     # What matters to the value, then what carries the gradient, which is part of it.
-    rows = np.argsort(-np.abs(decoder), axis=1, kind="stable")[:, : counts[0]]
+    rows = code.support(negligible)
+    followed = int((carried > negligible * carried.max(1, keepdims=True)).sum(1).max())
     order = np.argsort(-np.take_along_axis(carried, rows, 1), axis=1, kind="stable")
     rows = np.take_along_axis(rows, order, 1)
     given = encoder[rows]  # (k, rows, k)
@@ -69,12 +69,6 @@ def neighbourhood(code: Code, negligible: float = NEGLIGIBLE) -> Neighbourhood:
         decoder=torch.from_numpy(np.take_along_axis(decoder, rows, 1)),
         members=torch.from_numpy(members.copy()),
         rows=rows.shape[1],
-        followed=min(counts[1], rows.shape[1]),
+        followed=min(followed, rows.shape[1]),
         mates=members.shape[1] - 1,
     )
-
-
-def _heavy(weights: np.ndarray, negligible: float) -> int:
-    """The most weights in a row that are not negligible."""
-    heaviest = weights.max(1, keepdims=True)
-    return int((weights > negligible * heaviest).sum(1).max())
