@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from robustcode.attacks.base import ATTACKS, Attack, Target
+from robustcode.attacks.base import ATTACKS, Attack, Target, require_counts
 from robustcode.attacks.expectation import slope
 from robustcode.attacks.follow import Place, Search, View
 from robustcode.attacks.losses import negative_margin
@@ -48,9 +48,7 @@ class AggMo(Attack):
     held_out: int = 16
 
     def __post_init__(self) -> None:
-        for name in ("steps", "draws", "momenta", "held_out"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} = {getattr(self, name)}: at least 1 is needed")
+        require_counts(self, "steps", "draws", "momenta", "held_out")
         if not 0 < self.step < torch.inf:
             raise ConfigError(f"step = {self.step:g}: a step is a positive fraction of eps")
 

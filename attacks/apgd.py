@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from robustcode.attacks.base import Attack, Loss, Target
+from robustcode.attacks.base import Attack, Loss, Target, require_counts
 from robustcode.attacks.climb import LEAVE_SHARE, ROUNDING, Order
 from robustcode.attacks.expectation import Slope, level, more_broken, slope, standing
 from robustcode.attacks.steps import Pace, pace_for
@@ -71,9 +71,7 @@ class APGD(Attack):
     held_out: int = 16
 
     def __post_init__(self) -> None:
-        for name in ("steps", "restarts", "draws", "held_out"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} = {getattr(self, name)}: at least 1 is needed")
+        require_counts(self, "steps", "restarts", "draws", "held_out")
         if not 0 < self.rho < 1:
             raise ConfigError(f"rho = {self.rho:g}: a share between 0 and 1 is needed")
 

@@ -8,6 +8,7 @@ from typing import ClassVar, NamedTuple, Protocol
 
 from torch import Tensor, nn
 
+from robustcode.errors import ConfigError
 from robustcode.registry import Registry
 from robustcode.seeds import Streams
 from robustcode.threat import Norm, ThreatModel
@@ -107,6 +108,13 @@ class Target(Protocol):
     def scores(self, x: Tensor, streams: Streams) -> Tensor:
         """``logits`` with a graph back to ``x``, for foreign attacks that differentiate it."""
         ...
+
+
+def require_counts(attack: object, *names: str) -> None:
+    """Raise ConfigError unless these settings of an attack are at least 1."""
+    for name in names:
+        if getattr(attack, name) < 1:
+            raise ConfigError(f"{name} = {getattr(attack, name)}: at least 1 is needed")
 
 
 class Attack(ABC):

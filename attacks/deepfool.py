@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from robustcode.attacks.base import ATTACKS, Attack, Target
+from robustcode.attacks.base import ATTACKS, Attack, Target, require_counts
 from robustcode.attacks.climb import Order
 from robustcode.attacks.fab import Rows, Starts, mean_plane, others, wrong_by
 from robustcode.attacks.hyperplane import Box, onto_plane
@@ -51,9 +51,7 @@ class DeepFool(Attack):
     held_out: int = 16
 
     def __post_init__(self) -> None:
-        for name in ("steps", "classes", "draws", "held_out"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} = {getattr(self, name)}: at least 1 is needed")
+        require_counts(self, "steps", "classes", "draws", "held_out")
         if self.bisections < 0:
             raise ConfigError(f"bisections = {self.bisections}: a number of halvings, 0 for none")
         if not 0 <= self.overshoot < torch.inf:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from robustcode.attacks.base import ATTACKS, Attack, Loss, Target
+from robustcode.attacks.base import ATTACKS, Attack, Loss, Target, require_counts
 from robustcode.attacks.climb import LEAVE_SHARE, Order
 from robustcode.attacks.hyperplane import Box, onto_plane
 from robustcode.attacks.losses import margin
@@ -70,9 +70,7 @@ class FAB(Attack):
     held_out: int = 16
 
     def __post_init__(self) -> None:
-        for name in ("steps", "restarts", "draws", "held_out"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} = {getattr(self, name)}: at least 1 is needed")
+        require_counts(self, "steps", "restarts", "draws", "held_out")
         for name in ("alpha_max", "beta"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} = {getattr(self, name):g}: a share is within 0 and 1")

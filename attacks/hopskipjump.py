@@ -8,11 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from robustcode.attacks.base import ATTACKS, Attack, Target
+from robustcode.attacks.base import ATTACKS, Attack, Target, require_counts
 from robustcode.attacks.climb import ROUNDING
 from robustcode.attacks.losses import margin_and_scale
 from robustcode.attacks.nearest import Nearest, most_broken, stretched
-from robustcode.errors import ConfigError
 from robustcode.seeds import Streams
 from robustcode.threat import Norm, ThreatModel, column
 
@@ -64,9 +63,7 @@ class HopSkipJump(Attack):
     held_out: int = 16
 
     def __post_init__(self) -> None:
-        for name in ("steps", "queries", "tries", "draws", "held_out"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} = {getattr(self, name)}: at least 1 is needed")
+        require_counts(self, "steps", "queries", "tries", "draws", "held_out")
 
     def perturb(
         self, target: Target, x: Tensor, y: Tensor, threat: ThreatModel, streams: Streams

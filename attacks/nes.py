@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from robustcode.attacks.base import ATTACKS, Attack, Target
+from robustcode.attacks.base import ATTACKS, Attack, Target, require_counts
 from robustcode.attacks.differences import Differences
 from robustcode.attacks.follow import Search
 from robustcode.attacks.losses import LOSSES, LossName
@@ -52,9 +52,7 @@ class NES(Attack):
     held_out: int = 16
 
     def __post_init__(self) -> None:
-        for name in ("steps", "pairs", "held_out"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} = {getattr(self, name)}: at least 1 is needed")
+        require_counts(self, "steps", "pairs", "held_out")
         if not 0 < self.step < torch.inf:
             raise ConfigError(f"step = {self.step:g}: a step is a positive fraction of eps")
         if not 0 < self.reach < torch.inf:

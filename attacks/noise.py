@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from robustcode.attacks.base import ATTACKS, Attack, Target
+from robustcode.attacks.base import ATTACKS, Attack, Target, require_counts
 from robustcode.attacks.expectation import more_broken, standing
-from robustcode.errors import ConfigError
 from robustcode.seeds import Streams
 from robustcode.threat import ThreatModel, column
 
@@ -33,9 +32,7 @@ class Noise(Attack):
     draws: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("tries", "draws"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} = {getattr(self, name)}: at least 1 is needed")
+        require_counts(self, "tries", "draws")
 
     def perturb(
         self, target: Target, x: Tensor, y: Tensor, threat: ThreatModel, streams: Streams

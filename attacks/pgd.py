@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from robustcode.attacks.base import ATTACKS, Ascent, Attack, Target
+from robustcode.attacks.base import ATTACKS, Ascent, Attack, Target, require_counts
 from robustcode.attacks.climb import Best, Climb, Order
 from robustcode.attacks.expectation import more_broken, slope, standing
 from robustcode.attacks.losses import LOSSES, LossName
@@ -56,9 +56,7 @@ class PGD(Attack):
     held_out: int = 16
 
     def __post_init__(self) -> None:
-        for name in ("steps", "draws", "restarts", "held_out"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} = {getattr(self, name)}: at least 1 is needed")
+        require_counts(self, "steps", "draws", "restarts", "held_out")
         if not 0 < self.step < torch.inf:
             raise ConfigError(f"step = {self.step:g}: a step is a positive fraction of eps")
 

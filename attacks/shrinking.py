@@ -10,12 +10,11 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from robustcode.attacks.base import Attack, Loss, Target
+from robustcode.attacks.base import Attack, Loss, Target, require_counts
 from robustcode.attacks.climb import LEAVE_SHARE, ROUNDING
 from robustcode.attacks.expectation import Slope, slope
 from robustcode.attacks.losses import cross_entropy
 from robustcode.attacks.nearest import Nearest, most_broken, stretched
-from robustcode.errors import ConfigError
 from robustcode.seeds import Streams
 from robustcode.threat import ThreatModel
 
@@ -73,9 +72,7 @@ class Shrinking(Attack):
     held_out: int = 16
 
     def __post_init__(self) -> None:
-        for name in ("steps", "draws", "held_out"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} = {getattr(self, name)}: at least 1 is needed")
+        require_counts(self, "steps", "draws", "held_out")
 
     @property
     def total_steps(self) -> int:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from robustcode.attacks.ahead import Question, Walk
-from robustcode.attacks.base import ATTACKS, Attack, Target
+from robustcode.attacks.base import ATTACKS, Attack, Target, require_counts
 from robustcode.attacks.moves import MOVES, Moves
 from robustcode.attacks.windows import Frame, Turns, Window
 from robustcode.errors import ConfigError
@@ -75,9 +75,7 @@ class Square(Attack):
     ahead: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("queries", "restarts", "draws", "held_out"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} = {getattr(self, name)}: at least 1 is needed")
+        require_counts(self, "queries", "restarts", "draws", "held_out")
         if not 0 < self.p <= 1:
             raise ConfigError(f"p = {self.p:g}: a window covers a share of the pixels, 0 < p <= 1")
 
