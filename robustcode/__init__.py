@@ -1,8 +1,8 @@
 """How robust is a trained image classifier, really?
 
 ``attack`` evaluates a classifier with or without a defence into a run folder, ``curve`` does so for
-a range of eps, ``report`` sets run folders side by side, ``load_run`` reads one as data. Nothing
-heavy is imported before it is used.
+a range of eps, ``certify`` proves from below, ``report`` sets run folders side by side,
+``load_run`` reads one as data. Nothing heavy is imported before it is used.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from robustcode.store import Run
     from robustcode.subject import Given
 
-__all__ = ["attack", "curve", "load_run", "report"]
+__all__ = ["attack", "certify", "curve", "load_run", "report"]
 
 
 def attack(
@@ -50,8 +50,8 @@ def attack(
         defense: what is around the model, as ``NAME:key=value,..``.
         progress: show a bar on stderr.
         spec: the remaining fields of ``config.RunSpec``: checkpoint, mean, std, samples, indices,
-            cascade, warm, proved, max_passes, max_seconds, draws, seed, batch_size, device,
-            threads, workers.
+            cascade, warm, proved, certified, skip_certified, max_passes, max_seconds, draws,
+            adversary, seed, batch_size, device, threads, workers.
     """
     from robustcode.engine import evaluate
 
@@ -59,6 +59,44 @@ def attack(
         model, data, threat=threat, suite=suite, attacks=attacks, defense=defense, **spec
     )
     return evaluate(described, Path(out), given, show=progress)
+
+
+def certify(
+    model: str | nn.Module,
+    data: str | Dataset | tuple[Any, Any],
+    threat: str,
+    method: str,
+    out: str | Path,
+    *,
+    radii: Sequence[float | str] | str = (),
+    defense: str = "identity",
+    progress: bool = True,
+    **spec: Any,
+) -> Run:
+    """Prove from below how robust a classifier is, and keep every certificate in ``out``.
+
+    The same call again goes on where an interrupted one stopped.
+
+    Args:
+        model: as in ``attack``.
+        data: likewise.
+        threat: the norm and the radius that is to be proved, e.g. ``l2:0.5``.
+        method: as for ``--method``, e.g. ``crown`` or ``smoothing:sigma=0.25``.
+        out: the run folder.
+        radii: more radii, for a curve, as numbers or as text like ``2/255``.
+        defense: what is around the model, as ``NAME:key=value,..``.
+        progress: show a bar on stderr.
+        spec: the remaining fields of ``config.CertifySpec``: checkpoint, mean, std, samples,
+            indices, adversary, seed, batch_size, device, threads, workers.
+    """
+    from robustcode.certification import certify as run
+    from robustcode.config import describe_proof
+
+    given, names = _given(model, data)
+    described = describe_proof(
+        **names, threat=threat, method=method, radii=radii, defense=defense, **spec
+    )
+    return run(described, Path(out), given, show=progress)
 
 
 def curve(
@@ -97,17 +135,22 @@ def _described(
 ) -> tuple[RunSpec, Given]:
     """What was asked, and the objects that were passed instead of named."""
     from robustcode.config import describe
+
+    given, names = _given(model, data)
+    return describe(**names, **spec), given
+
+
+def _given(
+    model: str | nn.Module, data: str | Dataset | tuple[Any, Any]
+) -> tuple[Given, dict[str, Any]]:
+    """The objects that were passed instead of named, and what a spec calls both."""
     from robustcode.subject import Given, as_dataset
 
     named_model = model if isinstance(model, str) else f"{type(model).__name__} (passed in)"
     dataset = None if isinstance(data, str) else as_dataset(data)
+    named_data = data if isinstance(data, str) else f"{dataset.name if dataset else ''} (passed in)"
     given = Given(None if isinstance(model, str) else model, dataset)
-    described = describe(
-        model=named_model,
-        data=data if isinstance(data, str) else f"{dataset.name if dataset else ''} (passed in)",
-        **spec,
-    )
-    return described, given
+    return given, {"model": named_model, "data": named_data}
 
 
 def report(runs: Sequence[str | Path] | str | Path, out: str | Path) -> dict[str, Path]:

@@ -94,6 +94,17 @@ Proved = Annotated[
         "and count as right."
     ),
 ]
+Certified = Annotated[
+    Path | None,
+    typer.Option(
+        help="The folder of a `certify` run of the same samples: one that is both certified and "
+        "broken ends the run with exit code 3."
+    ),
+]
+SkipCertified = Annotated[
+    bool,
+    typer.Option("--skip-certified", help="Do not attack what --certified proves for certain."),
+]
 MaxPasses = Annotated[
     int | None,
     typer.Option(help="Model passes, forward and backward, per sample, as the mean of a shard."),
@@ -129,6 +140,8 @@ def attack(
         typer.Option(help="An earlier run on the same defence, whose proposals are gone on from."),
     ] = None,
     proved: Proved = None,
+    certified: Certified = None,
+    skip_certified: SkipCertified = False,
     max_passes: MaxPasses = None,
     max_seconds: MaxSeconds = None,
     draws: Draws = 100,
@@ -156,6 +169,8 @@ def attack(
         cascade=cascade,
         warm=warm,
         proved=proved,
+        certified=certified,
+        skip_certified=skip_certified or None,
         max_passes=max_passes,
         max_seconds=max_seconds,
         draws=draws,
@@ -166,6 +181,61 @@ def attack(
         workers=workers,
     )
     _evaluate(spec, out, quiet)
+
+
+@app.command()
+def certify(
+    model: Model,
+    data: Data,
+    threat: Annotated[str, typer.Option(help="NORM:EPS, e.g. l2:0.5 or linf:2/255.")],
+    method: Annotated[
+        str, typer.Option(help="NAME:key=value,.. (see `list methods`), e.g. smoothing:sigma=0.25.")
+    ],
+    out: Annotated[Path, typer.Option(help="The run folder; the same command resumes it.")],
+    checkpoint: Checkpoint = None,
+    mean: Mean = None,
+    std: Std = None,
+    samples: Samples = None,
+    indices: Indices = None,
+    defense: Defense = "identity",
+    adversary: Adversary = "solo",
+    radii: Annotated[
+        str | None,
+        typer.Option(help="More radii besides eps, for a curve: 0.25,0.5,1.0 or 1/255,2/255."),
+    ] = None,
+    seed: Seed = 0,
+    batch_size: BatchSize = 128,
+    device: Device = "cpu",
+    threads: Threads = 1,
+    workers: Workers = 1,
+    quiet: Quiet = False,
+) -> None:
+    """Prove from below how robust a checkpoint is: certified accuracy, per sample."""
+    from robustcode.config import describe_proof
+
+    _certify(
+        describe_proof(
+            model=model,
+            data=data,
+            threat=threat,
+            method=method,
+            checkpoint=checkpoint,
+            mean=mean,
+            std=std,
+            samples=samples,
+            indices=_indices(indices),
+            defense=defense,
+            adversary=adversary,
+            radii=radii,
+            seed=seed,
+            batch_size=batch_size,
+            device=device,
+            threads=threads,
+            workers=workers,
+        ),
+        out,
+        quiet,
+    )
 
 
 @app.command()
@@ -242,15 +312,23 @@ def run(
     """Run an evaluation described in a file."""
     import dataclasses
 
-    from robustcode.config import read_spec
+    from robustcode.config import CertifySpec, RunSpec, read_spec
+    from robustcode.errors import ConfigError
 
     described, named = read_spec(spec)
     if workers is not None:
         described = dataclasses.replace(described, workers=workers)
-    if max_seconds is not None:
-        described = dataclasses.replace(described, max_seconds=max_seconds)
     if out is None:
         out = spec.parent / named if named else _beside(spec)
+    if isinstance(described, CertifySpec):
+        if max_seconds is not None:
+            raise ConfigError(
+                "max_seconds ends attacks, and this spec is of certificates; leave it out"
+            )
+        _certify(described, out, quiet)
+        return
+    if max_seconds is not None and isinstance(described, RunSpec):
+        described = dataclasses.replace(described, max_seconds=max_seconds)
     _evaluate(described, out, quiet)
 
 
@@ -396,13 +474,49 @@ def _interrupted() -> int:
 
 def _described(*, indices: Path | None, proved: Path | None = None, **named: Any) -> Any:
     """A RunSpec from the options, files read."""
-    from robustcode.config import describe, read_indices, read_proved
+    from robustcode.config import describe, read_proved
 
     return describe(
-        indices=None if indices is None else read_indices(indices),
+        indices=_indices(indices),
         proved=None if proved is None else read_proved(proved),
         **named,
     )
+
+
+def _indices(file: Path | None) -> Any:
+    from robustcode.config import read_indices
+
+    return None if file is None else read_indices(file)
+
+
+def _certify(spec: Any, out: Path, quiet: bool) -> None:
+    """Run and print what came of it."""
+    from robustcode.certification import certify
+
+    summary = certify(spec, out, show=not quiet).summary
+    certified, count = summary["certified"], summary["samples"]
+    heads = ("", "accuracy", "95 % interval", f"of {count}")
+    rows = [("clean", summary["clean"])]
+    for row in certified["curve"]:
+        rows.append((f"certified at {row['radius']:g}", row))
+    cells = [(name, *_measured(row, count), _right(row, count)) for name, row in rows]
+    if certified["expected"]:
+        cells.append(("expected, at least", *_measured(certified["expected"], count), ""))
+    notes = [
+        f"by {certified['method']}; clean counts the class that the method found",
+        f"{certified['abstained']} abstained, {certified['undecided']} right but not proved at "
+        f"{summary['threat']}, {certified['wrong']} wrong",
+    ]
+    if certified["alpha"]:
+        notes.append(
+            f"each proof is false with probability {certified['alpha']:g} at most; of those at "
+            f"{summary['threat']} no more than {certified['false_at_most']} are, at 99 %"
+        )
+    _print_table(heads, cells, notes)
+    for finding in summary["findings"]:
+        _say(f"{finding['severity']}: {finding['code']}: {finding['what']}")
+        _say(f"    {finding['remedy']}")
+    typer.echo(out)
 
 
 def _evaluate(spec: Any, out: Path, quiet: bool) -> None:

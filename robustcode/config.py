@@ -1,4 +1,4 @@
-"""One evaluation, described: from flags or a TOML file to a RunSpec, and back."""
+"""One evaluation, described: from flags or a TOML file to a spec, and back."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 from robustcode.components import Component, convert, number
 from robustcode.errors import ConfigError
@@ -24,8 +24,8 @@ HOW = ("workers", "max_seconds")
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunSpec:
-    """Everything that decides the numbers of one attack run.
+class Spec:
+    """What is evaluated, on which samples, and how: common to attacks and certificates.
 
     Attributes:
         model: a registered architecture, ``timm:NAME``, ``FILE.py:CALLABLE`` or
@@ -39,25 +39,14 @@ class RunSpec:
         indices: samples by index instead; empty for ``samples``.
         defense: what is around the model.
         adversary: what the adversary controls of the batch that a sample is classified in.
-        suite: a named list of attacks; None for ``attacks`` alone.
-        attacks: attacks besides the suite's.
-        cascade: whether each attack is given only what all before it left standing; None for
-            what a suite does and attacks named one by one do not.
-        warm: the folder of an earlier run, at a smaller eps as a rule, whose proposals are offered
-            and gone on from before any other attack; see attacks.warm.
-        proved: samples, by index, that are proved robust under this threat: they are not
-            attacked and count as right.
-        max_passes: model passes, forward and backward, that the attacks may spend on a sample, as
-            the mean over each shard; None for no limit.
-        max_seconds: wall-clock time after which no attack is gone on with; what is left is
-            finished by the same request with more time.
-        draws: decisions of the judge per proposal, when the defence is stochastic.
         seed: names all randomness of the run.
         batch_size: samples in a shard, which is also the largest batch of a pass.
         device: cpu, cuda, cuda:1, ..
         threads: threads of each process on the CPU; part of the spec since sums round differently.
         workers: processes.
     """
+
+    command: ClassVar[str]
 
     model: str
     data: str
@@ -69,14 +58,6 @@ class RunSpec:
     indices: tuple[int, ...] = ()
     defense: Component = field(default_factory=lambda: Component("identity"))
     adversary: Component = field(default_factory=lambda: Component("solo"))
-    suite: str | None = None
-    attacks: tuple[Component, ...] = ()
-    cascade: bool | None = None
-    warm: str | None = None
-    proved: tuple[int, ...] = ()
-    max_passes: int | None = None
-    max_seconds: float | None = None
-    draws: int = 100
     seed: int = 0
     batch_size: int = 128
     device: str = "cpu"
@@ -85,13 +66,9 @@ class RunSpec:
 
     def __post_init__(self) -> None:
         for name in ("draws", "batch_size", "threads", "workers", "max_passes"):
-            value = getattr(self, name)
+            value = getattr(self, name, None)
             if value is not None and value < 1:
                 raise ConfigError(f"{name} = {value}: at least 1 is needed")
-        if self.max_seconds is not None and not 0 < self.max_seconds < math.inf:
-            raise ConfigError(
-                f"max_seconds = {self.max_seconds:g}: a time limit is a positive number of seconds"
-            )
         if self.samples is not None and self.samples < 1:
             raise ConfigError(
                 f"samples = {self.samples}: a run needs at least 1 sample to say anything"
@@ -103,13 +80,6 @@ class RunSpec:
                 f"mean has {len(self.mean)} values and std {len(self.std)}; give one of each "
                 "per channel"
             )
-        if self.suite is None and not self.attacks:
-            raise ConfigError("no attack was asked for; give --suite quick or --attack NAME")
-
-    @property
-    def cascaded(self) -> bool:
-        """Whether the attacks are run as a cascade."""
-        return self.suite is not None if self.cascade is None else self.cascade
 
     def request(self) -> dict[str, Any]:
         """What was asked, as plain values; equal requests are the same run."""
@@ -117,7 +87,7 @@ class RunSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as in a spec file; what is unset is left out."""
-        values: dict[str, Any] = {"schema": SPEC_SCHEMA, "command": "attack"}
+        values: dict[str, Any] = {"schema": SPEC_SCHEMA, "command": self.command}
         for f in dataclasses.fields(self):
             value = getattr(self, f.name)
             if value is None or value == ():
@@ -126,10 +96,10 @@ class RunSpec:
         return values
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any], path: str) -> RunSpec:
-        """A RunSpec from plain values; ``path`` names their file in an error."""
+    def from_dict(cls, values: Mapping[str, Any], path: str) -> Self:
+        """A spec from plain values; ``path`` names their file in an error."""
         values = dict(values)
-        _schema(values, path)
+        _schema(values, path, cls.command)
         fields = {f.name: f for f in dataclasses.fields(cls)}
         for key in values:
             if key not in fields:
@@ -137,10 +107,103 @@ class RunSpec:
                     f"{path}: unknown key {key!r}.{suggestion(key, fields)} "
                     f"Known: {', '.join(sorted(fields))}."
                 )
-        for key in ("model", "data", "threat"):
-            if key not in values:
-                raise ConfigError(f"{path}: the key {key!r} is missing")
+        for name, f in fields.items():
+            needed = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+            if needed and name not in values:
+                raise ConfigError(f"{path}: the key {name!r} is missing")
         return cls(**{key: _read(key, value, path) for key, value in values.items()})
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSpec(Spec):
+    """Everything that decides the numbers of one attack run.
+
+    Attributes:
+        suite: a named list of attacks; None for ``attacks`` alone.
+        attacks: attacks besides the suite's.
+        cascade: whether each attack is given only what all before it left standing; None for
+            what a suite does and attacks named one by one do not.
+        warm: the folder of an earlier run, at a smaller eps as a rule, whose proposals are offered
+            and gone on from before any other attack; see attacks.warm.
+        proved: samples, by index, that are proved robust under this threat: they are not
+            attacked and count as right.
+        certified: the folder of a run of certificates for the same samples: a sample that is both
+            certified and broken ends the run.
+        skip_certified: whether samples that it certifies are taken for proved.
+        max_passes: model passes, forward and backward, that the attacks may spend on a sample, as
+            the mean over each shard; None for no limit.
+        max_seconds: wall-clock time after which no attack is gone on with; what is left is
+            finished by the same request with more time.
+        draws: decisions of the judge per proposal, when the defence is stochastic.
+    """
+
+    command: ClassVar[str] = "attack"
+
+    suite: str | None = None
+    attacks: tuple[Component, ...] = ()
+    cascade: bool | None = None
+    warm: str | None = None
+    proved: tuple[int, ...] = ()
+    certified: str | None = None
+    skip_certified: bool = False
+    max_passes: int | None = None
+    max_seconds: float | None = None
+    draws: int = 100
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.max_seconds is not None and not 0 < self.max_seconds < math.inf:
+            raise ConfigError(
+                f"max_seconds = {self.max_seconds:g}: a time limit is a positive number of seconds"
+            )
+        if self.suite is None and not self.attacks:
+            raise ConfigError("no attack was asked for; give --suite quick or --attack NAME")
+        if self.skip_certified and self.certified is None:
+            raise ConfigError(
+                "skip_certified leaves out samples that certified names, which is not given; "
+                "give --certified RUN"
+            )
+
+    @property
+    def cascaded(self) -> bool:
+        """Whether the attacks are run as a cascade."""
+        return self.suite is not None if self.cascade is None else self.cascade
+
+    def to_dict(self) -> dict[str, Any]:
+        """See Spec.to_dict. A switch that is off is left out, as it was before there was one."""
+        values = super().to_dict()
+        if not self.skip_certified:
+            del values["skip_certified"]
+        return values
+
+
+@dataclass(frozen=True, kw_only=True)
+class CertifySpec(Spec):
+    """Everything that decides the numbers of one run of certificates.
+
+    Attributes:
+        method: how is proved.
+        radii: more radii than the threat's eps, in its norm, for a curve.
+    """
+
+    command: ClassVar[str] = "certify"
+
+    method: Component
+    radii: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for radius in self.radii:
+            if not 0 < radius < math.inf:
+                raise ConfigError(f"radii: {radius:g} is no radius; give positive numbers")
+
+    @property
+    def curve(self) -> tuple[float, ...]:
+        """All radii that something is to be said of, ascending; eps is one of them."""
+        return tuple(sorted({self.threat.eps, *self.radii}))
+
+
+SPECS: dict[str, type[Spec]] = {spec.command: spec for spec in (RunSpec, CertifySpec)}
 
 
 def describe(
@@ -157,28 +220,9 @@ def describe(
     for key in plain:
         if key not in known:
             raise ConfigError(f"unknown setting {key!r}.{suggestion(key, known)}")
-    given = {key: value for key, value in plain.items() if value is not None}
-    for key in ("mean", "std"):
-        if isinstance(given.get(key), str):
-            given[key] = numbers(given[key], key)
-        elif key in given:
-            given[key] = tuple(float(value) for value in given[key])
-    for key in ("checkpoint", "device", "warm"):
-        if key in given:
-            given[key] = str(given[key])
+    given = _converted(plain)
     if suite is None and not attacks:
         suite = "quick"
-    if "cascade" in given:
-        given["cascade"] = _truth(given["cascade"], "cascade")
-    if "max_seconds" in given:
-        given["max_seconds"] = number(given["max_seconds"], "max_seconds")
-    for key in ("samples", "draws", "seed", "batch_size", "threads", "workers", "max_passes"):
-        if key in given:
-            given[key] = _counted(given[key], key)
-    if "indices" in given:
-        given["indices"] = _indices(list(given["indices"]), "indices")
-    if "proved" in given:
-        given["proved"] = _distinct(list(given["proved"]), "proved")
     return RunSpec(
         threat=ThreatModel.parse(str(threat)),
         suite=suite,
@@ -189,7 +233,55 @@ def describe(
     )
 
 
-def read_spec(file: Path) -> tuple[RunSpec, str | None]:
+def describe_proof(
+    *,
+    threat: str,
+    method: str,
+    defense: str = "identity",
+    adversary: str = "solo",
+    **plain: Any,
+) -> CertifySpec:
+    """A CertifySpec from text as people write it on the command line."""
+    known = {f.name for f in dataclasses.fields(CertifySpec)}
+    for key in plain:
+        if key not in known:
+            raise ConfigError(f"unknown setting {key!r}.{suggestion(key, known)}")
+    return CertifySpec(
+        threat=ThreatModel.parse(str(threat)),
+        method=Component.parse(method),
+        defense=Component.parse(defense),
+        adversary=Component.parse(adversary),
+        **_converted(plain),
+    )
+
+
+def _converted(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """What was given, of the types of a spec's fields."""
+    given = {key: value for key, value in plain.items() if value is not None}
+    for key in ("mean", "std", "radii"):
+        if isinstance(given.get(key), str):
+            given[key] = numbers(given[key], key)
+        elif key in given:
+            given[key] = tuple(number(value, key) for value in given[key])
+    for key in ("checkpoint", "device", "warm", "certified"):
+        if key in given:
+            given[key] = str(given[key])
+    for key in ("cascade", "skip_certified"):
+        if key in given:
+            given[key] = _truth(given[key], key)
+    if "max_seconds" in given:
+        given["max_seconds"] = number(given["max_seconds"], "max_seconds")
+    for key in ("samples", "draws", "seed", "batch_size", "threads", "workers", "max_passes"):
+        if key in given:
+            given[key] = _counted(given[key], key)
+    if "indices" in given:
+        given["indices"] = _indices(list(given["indices"]), "indices")
+    if "proved" in given:
+        given["proved"] = _distinct(list(given["proved"]), "proved")
+    return given
+
+
+def read_spec(file: Path) -> tuple[Spec, str | None]:
     """The spec in a TOML file and the ``out`` folder it names, if it does."""
     try:
         values = tomllib.loads(file.read_text())
@@ -198,7 +290,12 @@ def read_spec(file: Path) -> tuple[RunSpec, str | None]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as cause:
         raise ConfigError(f"spec {str(file)!r} is not TOML: {cause}") from cause
     out = values.pop("out", None)
-    return RunSpec.from_dict(values, file.name), None if out is None else str(out)
+    command = values.get("command", RunSpec.command)
+    if not isinstance(command, str) or command not in SPECS:
+        raise ConfigError(
+            f"{file.name}: command = {command!r} cannot be run; known: {', '.join(SPECS)}"
+        )
+    return SPECS[command].from_dict(values, file.name), None if out is None else str(out)
 
 
 def read_indices(file: Path) -> tuple[int, ...]:
@@ -229,12 +326,12 @@ def numbers(text: str, path: str) -> tuple[float, ...]:
     return tuple(number(part.strip(), path) for part in text.split(",") if part.strip())
 
 
-def _schema(values: dict[str, Any], path: str) -> None:
-    schema, command = values.pop("schema", SPEC_SCHEMA), values.pop("command", "attack")
+def _schema(values: dict[str, Any], path: str, mine: str) -> None:
+    schema, command = values.pop("schema", SPEC_SCHEMA), values.pop("command", mine)
     if schema != SPEC_SCHEMA:
         raise ConfigError(f"{path}: schema {schema!r} is not known; this version reads 1")
-    if command != "attack":
-        raise ConfigError(f"{path}: command = {command!r} cannot be run; it must be 'attack'")
+    if command != mine:
+        raise ConfigError(f"{path}: command = {command!r} cannot be run; it must be {mine!r}")
 
 
 def _plain(value: Any) -> Any:
@@ -331,6 +428,9 @@ _READERS: dict[str, Callable[[Any, str], Any]] = {
     "adversary": _component,
     "attacks": _components,
     "cascade": _truth,
+    "skip_certified": _truth,
+    "method": _component,
+    "radii": _floats,
     "proved": _distinct,
     "max_passes": _whole,
     "max_seconds": number,

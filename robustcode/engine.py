@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from robustcode.adversary import Batch
 from robustcode.attacks.pgd import PGD
 from robustcode.attacks.transfer import Transfer
 from robustcode.attacks.transfer_pgd import TransferPGD
-from robustcode.budget import Limit, past
+from robustcode.bracket import certified_among
+from robustcode.budget import Limit
 from robustcode.components import settings_of
 from robustcode.config import RunSpec
 from robustcode.errors import ConfigError, DataError, EngineError, StoreError
@@ -32,15 +34,16 @@ from robustcode.gates import behind_transfer, cross_gradient
 from robustcode.memory import ONE_ALONE, is_out_of_memory
 from robustcode.plan import check_attacks, resolve
 from robustcode.probes import probe
-from robustcode.progress import bar, status
+from robustcode.progress import status
 from robustcode.records import Record, from_lines, table_of
-from robustcode.shard import Trial, global_draws, refuse_false_proofs
+from robustcode.shard import Trial, global_draws, refuse_false_proofs, run_shard
 from robustcode.store import Run, RunFolder, load_run
 from robustcode.subject import Given, Subject, assemble, inputs_of, summary_labels
 from robustcode.suites import check_suite
 from robustcode.summary import summarise, unfinished
 from robustcode.target import answerable, borrowed
-from robustcode.workers import make_trial, run_here, run_in_workers, threads
+from robustcode.trial import make_job, make_trial
+from robustcode.workers import Work, run_shards, threads
 
 # Samples on which the evaluation itself is tested before it is run; 32 show a fault that touches
 # a tenth of all samples with probability .97.
@@ -96,7 +99,9 @@ def evaluate(
             if new:
                 _refuse_false_proofs(spec, trial)
             folder.write_spec(_resolved(spec, trial))
-            idle = _run_shards(spec, given, inputs, trial, folder, show, deadline)
+            work = Work(make_job, spec, given, inputs, facts, len(trial.attacks))
+            shards = dict(enumerate(subject.shards(spec.batch_size)))
+            idle = run_shards(work, partial(run_shard, trial), shards, folder, show, deadline)
             _finish(spec, trial, diagnosis, folder, idle)
     return load_run(out)
 
@@ -104,8 +109,9 @@ def evaluate(
 def _request(spec: RunSpec) -> dict[str, Any]:
     """What makes two requests the same run: an earlier run counts by what it holds."""
     request = spec.request()
-    if spec.warm is not None:
-        request["warm"] = load_run(spec.warm).digest
+    for what in ("warm", "certified"):
+        if (folder := getattr(spec, what)) is not None:
+            request[what] = load_run(folder).digest
     return request
 
 
@@ -192,37 +198,6 @@ def _shared_batch(spec: RunSpec, subject: Subject) -> list[Finding]:
     return [] if found is None else [found]
 
 
-def _run_shards(
-    spec: RunSpec,
-    given: Given,
-    inputs: Mapping[str, Any],
-    trial: Trial,
-    folder: RunFolder,
-    show: bool,
-    deadline: float | None,
-) -> bool:
-    """Do what is missing; whether time ended that before a single shard was done."""
-    shards = dict(enumerate(trial.subject.shards(spec.batch_size)))
-    missing = {number: shards[number] for number in folder.missing_shards(len(shards))}
-    if not missing:
-        return False
-    kept = dict(folder.manifest["shards"]["files"])
-    done = 0
-    with bar(len(missing) * len(trial.attacks), show) as send:
-        # Processes take seconds to start: not when there are none left.
-        if spec.workers == 1 or len(missing) == 1 or past(deadline):
-            entries = run_here(trial, missing, folder.path, send, deadline, kept)
-        else:
-            entries = run_in_workers(
-                spec, given, inputs, trial.facts, missing, folder.path, send, deadline, kept
-            )
-        for number, entry in entries:
-            folder.list_shard(number, entry)
-            done += entry["over"] != Limit.SECONDS
-            send(("done", len(trial.attacks)))
-    return done == 0
-
-
 def _finish(
     spec: RunSpec, trial: Trial, diagnosis: dict[str, Any], folder: RunFolder, idle: bool
 ) -> None:
@@ -275,6 +250,10 @@ def _finish(
     ]
     for what in ("forwards", "backwards", "seconds", "cpu_seconds"):
         summary["cost"][what] = round(summary["cost"][what] + diagnosis[what], 3)
+    if spec.certified is not None:
+        summary["certified"] = certified_among(
+            load_run(spec.certified), records["sample"], str(spec.threat), spec.threat.eps
+        )
     summary |= summary_labels(spec)
     folder.finish(findings, summary)
 
@@ -306,6 +285,8 @@ def _resolved(spec: RunSpec, trial: Trial) -> dict[str, Any]:
         warm=None,
         cascade=trial.cascade,
         max_seconds=None,
+        # Whole, so that the run's own spec works from every folder.
+        certified=None if spec.certified is None else str(Path(spec.certified).resolve()),
         attacks=tuple(planned.component for planned in trial.attacks),
         defense=dataclasses.replace(spec.defense, settings=settings_of(trial.subject.defense)),
         adversary=dataclasses.replace(

@@ -125,8 +125,9 @@ def _recipes() -> Table:
 
 
 def _methods() -> Table:
-    """Certification methods: none is registered yet."""
-    return {}
+    from robustcode.certify import METHODS
+
+    return METHODS
 
 
 def _suites() -> Table:

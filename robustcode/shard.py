@@ -17,6 +17,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from robustcode.attacks import Attack
+from robustcode.bracket import NO_PROOFS, Proofs
 from robustcode.budget import Budget, BudgetSpent, Limit, Witness
 from robustcode.defenses import Defense
 from robustcode.errors import ConfigError, ContractError
@@ -27,7 +28,7 @@ from robustcode.memory import BatchLimit, rows_at_once
 from robustcode.plan import PlannedAttack
 from robustcode.progress import Progress, Silent
 from robustcode.proposals import Judged, Outcome, Proposed
-from robustcode.records import to_lines
+from robustcode.records import table_of, to_lines
 from robustcode.seeds import Streams, seed_of
 from robustcode.store import shard_name, write_atomic
 from robustcode.subject import Subject
@@ -49,6 +50,7 @@ class Trial:
         cascade: whether an attack is spared the samples that an earlier one broke.
         max_passes: what the attacks may spend on a sample, as the mean over a shard; None for any.
         proved: samples that are not attacked: nothing allowed breaks them.
+        proofs: what no attack can break, unless one of the two is wrong.
     """
 
     subject: Subject
@@ -60,6 +62,7 @@ class Trial:
     cascade: bool = False
     max_passes: int | None = None
     proved: frozenset[int] = frozenset()
+    proofs: Proofs = NO_PROOFS
 
 
 def run_shard(
@@ -139,8 +142,11 @@ class _Shard:
             f"adversarial/{shard_name(number)}.safetensors": save(outcome.pictures()),
             f"records/{shard_name(number)}.jsonl": to_lines(records),
         }
+        written = {name: write_atomic(folder / name, data) for name, data in files.items()}
+        # After the proposals are on disk: they are one of the two witnesses.
+        self.trial.proofs.refuse_broken(table_of(records), str(folder / next(iter(files))))
         return {
-            "sha256": {name: write_atomic(folder / name, data) for name, data in files.items()},
+            "sha256": written,
             "samples": len(self.samples),
             "over": self.budget.over,
             "verdicts": verdicts,

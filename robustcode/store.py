@@ -6,6 +6,7 @@
       diagnosis.json           tested facts and findings of the checks made before the attacks
       records/*.jsonl          one record a line
       adversarial/*.safetensors    worst proposal of every sample
+      certificates/*.jsonl     one certificate a line
       findings.json  summary.json  written at the end
 
 Every file is written under a temporary name, flushed, renamed, and only then listed with its
@@ -32,6 +33,7 @@ import pandas as pd
 import tomli_w
 from filelock import FileLock, Timeout
 
+from robustcode import certificates
 from robustcode.errors import ConfigError, StoreError
 from robustcode.records import from_lines, table_of
 
@@ -206,6 +208,10 @@ class RunFolder:
         shards["done"] = sum(self._done(n) for n in range(shards["expected"]))
         self.save()
 
+    def read_certificates(self) -> pd.DataFrame:
+        """Those of the shards that are listed; see certificates.table_of."""
+        return _certificates(self.path, self.manifest)
+
     def finish(self, findings: list[dict[str, Any]], summary: Mapping[str, Any]) -> None:
         """Write findings and summary, then mark the run complete, or stopped for lack of time."""
         write_json(self.path / "findings.json", findings)
@@ -270,13 +276,16 @@ class Run:
 
     @cached_property
     def records(self) -> pd.DataFrame:
-        """One row per (sample, attack); see records.table_of."""
+        """One row per (sample, attack); see records.table_of. Empty for a run of certificates."""
         rows = []
-        for entry in self.manifest["shards"]["files"].values():
-            for name, sha in entry["sha256"].items():
-                if name.startswith("records/"):
-                    rows += from_lines(_checked(self.path / name, sha), str(self.path / name))
+        for path, data in _listed(self.path, self.manifest, "records/"):
+            rows += from_lines(data, path)
         return table_of(rows)
+
+    @cached_property
+    def certificates(self) -> pd.DataFrame:
+        """One row per certificate; see certificates.table_of. Empty for a run of attacks."""
+        return _certificates(self.path, self.manifest)
 
 
 def load_run(path: Path | str) -> Run:
@@ -372,6 +381,21 @@ def _git(root: Path, *words: str) -> str:
         ["git", "-C", str(root), *words], capture_output=True, text=True, timeout=10, check=True
     )
     return done.stdout.strip()
+
+
+def _certificates(path: Path, manifest: Mapping[str, Any]) -> pd.DataFrame:
+    rows = []
+    for name, data in _listed(path, manifest, "certificates/"):
+        rows += certificates.from_lines(data, name)
+    return certificates.table_of(rows)
+
+
+def _listed(path: Path, manifest: Mapping[str, Any], folder: str) -> Iterator[tuple[str, bytes]]:
+    """Path and content of each file in a folder of the run, as it was written."""
+    for entry in manifest["shards"]["files"].values():
+        for name, sha in entry["sha256"].items():
+            if name.startswith(folder):
+                yield str(path / name), _checked(path / name, sha)
 
 
 def _checked(path: Path, sha: str) -> bytes:

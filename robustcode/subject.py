@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from robustcode.adversary import ADVERSARIES, Adversary, Solo
 from robustcode.checkpoint import load_classifier, sha256_of
-from robustcode.config import RunSpec
+from robustcode.config import RunSpec, Spec
 from robustcode.data import Dataset, from_arrays, load_data
 from robustcode.defenses import DEFENSES, Defense
 from robustcode.errors import ConfigError, DataError, RobustcodeError
@@ -85,7 +85,7 @@ class Subject:
         return list(self.samples.split(size))
 
 
-def assemble(spec: RunSpec, given: Given) -> Subject:
+def assemble(spec: Spec, given: Given) -> Subject:
     """Load what ``spec`` names; everything that can be wrong with it is said here."""
     device = device_of(spec.device)
     data = given.data if given.data is not None else load_data(spec.data)
@@ -114,7 +114,7 @@ def assemble(spec: RunSpec, given: Given) -> Subject:
             f"adversary {spec.adversary.name!r} perturbs images of several users, each within eps, "
             f"and in {spec.threat.norm} one budget would be shared by all of them; take linf"
         )
-    if adversary.batched and spec.cascade:
+    if adversary.batched and isinstance(spec, RunSpec) and spec.cascade:
         raise ConfigError(
             "a cascade takes broken samples out of their batch, which adversary "
             f"{spec.adversary.name!r} attacks as a whole; leave out cascade"
@@ -131,7 +131,7 @@ def as_dataset(data: Dataset | tuple[Any, Any]) -> Dataset:
     return data if isinstance(data, Dataset) else from_arrays(*data)
 
 
-def inputs_of(spec: RunSpec, subject: Subject) -> dict[str, Any]:
+def inputs_of(spec: Spec, subject: Subject) -> dict[str, Any]:
     """Hashes of all that went in, for the manifest."""
     if spec.checkpoint is not None:
         checkpoint = sha256_of(Path(spec.checkpoint))
@@ -154,7 +154,7 @@ def _files_of(defense: Defense) -> dict[str, Any]:
     return {"defense_files_sha256": {file: sha256_of(Path(file)) for file in defense.files}}
 
 
-def _is_code(spec: RunSpec) -> bool:
+def _is_code(spec: Spec) -> bool:
     """Whether the model is made by a file of the user's, an edit of which is another model."""
     return is_import_spec(spec.model) and spec.model.rpartition(":")[0].endswith(".py")
 
@@ -174,7 +174,7 @@ def device_of(name: str) -> torch.device:
     return device
 
 
-def choose(spec: RunSpec, available: int, name: str) -> Tensor:
+def choose(spec: Spec, available: int, name: str) -> Tensor:
     """The samples a spec asks for, as ascending indices in the split."""
     if spec.indices:
         wrong = [i for i in spec.indices if not 0 <= i < available]
@@ -212,7 +212,7 @@ def _spread(indices: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _try(subject: Subject, spec: RunSpec) -> None:
+def _try(subject: Subject, spec: Spec) -> None:
     """One image through the model, so that a wrong shape is a sentence before the run starts."""
     x = subject.images(subject.samples[:1])
     model = subject.defense.model
@@ -254,7 +254,7 @@ def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
-def summary_labels(spec: RunSpec) -> Mapping[str, str]:
+def summary_labels(spec: Spec) -> Mapping[str, str]:
     """How the run names what it evaluated."""
     plain = dataclasses.asdict(spec)
     return {
@@ -264,5 +264,5 @@ def summary_labels(spec: RunSpec) -> Mapping[str, str]:
         "data": spec.data,
         "threat": str(spec.threat),
         "adversary": str(spec.adversary),
-        "suite": spec.suite or "",
+        "suite": (spec.suite or "") if isinstance(spec, RunSpec) else "",
     }

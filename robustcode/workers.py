@@ -12,32 +12,22 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from robustcode.attacks.warm import Warm
-from robustcode.budget import past
-from robustcode.config import RunSpec
+from robustcode.budget import Limit, past
+from robustcode.config import Spec
 from robustcode.errors import ConfigError, EngineError
 from robustcode.findings import Facts
-from robustcode.plan import PlannedAttack, resolve
-from robustcode.progress import Reporter
-from robustcode.shard import Trial, run_shard
-from robustcode.store import shard_name
+from robustcode.progress import Progress, Reporter, bar
+from robustcode.store import RunFolder, shard_name
 from robustcode.subject import Given, Subject, assemble, inputs_of
 from robustcode.target import borrowed
-
-# Ascent steps from the proposals of an earlier run, where other attacks follow. They are there to
-# break cheaply what is near: with 20 steps a curve of 4 eps cost more passes than separate runs
-# (cifar_cnn_a_adv, 256 samples, suite quick: 119,299 and 118,895), with these 111,844.
-WARM_STEPS = 3
-WARM_STEP = 0.4
-# Draws of a stochastic defence averaged per step, as in the suite `quick`.
-WARM_DRAWS = 4
 
 Send = Callable[[tuple[Any, ...]], None]
 Entries = Iterator[tuple[int, dict[str, Any]]]
@@ -46,38 +36,25 @@ Kept = Mapping[str, Mapping[str, Any]]
 NOTHING_KEPT: Kept = MappingProxyType({})
 
 
-def make_trial(spec: RunSpec, subject: Subject, facts: Facts) -> Trial:
-    """The same trial in every process: it follows from the spec and the tested facts."""
-    return Trial(
-        subject=subject,
-        facts=facts,
-        attacks=_planned(spec, facts),
-        threat=spec.threat,
-        draws=spec.draws,
-        seed=spec.seed,
-        # A sample that is broken is still a batch mate of the others; whoever asks is told so.
-        cascade=spec.cascaded and not subject.adversary.batched,
-        max_passes=spec.max_passes,
-        proved=frozenset(spec.proved),
-    )
+class Job(Protocol):
+    """What is done with every shard: it writes the shard's files and gives its manifest entry."""
+
+    def __call__(
+        self,
+        samples: Tensor,
+        folder: Path,
+        number: int,
+        progress: Progress,
+        deadline: float | None = None,
+        kept: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """See shard.run_shard."""
+        ...
 
 
-def _planned(spec: RunSpec, facts: Facts) -> list[PlannedAttack]:
-    """The attacks, after the one that goes on from an earlier run if the spec names it."""
-    attacks = resolve(spec, facts)
-    if spec.warm is None:
-        return attacks
-    draws = WARM_DRAWS if facts.stochastic else 1
-    # Whole, so that the run's own spec works from every folder.
-    earlier = str(Path(spec.warm).resolve())
-    warm = Warm(run=earlier, steps=WARM_STEPS, step=WARM_STEP, draws=draws)
-    first = PlannedAttack("warm", warm)
-    if any(planned.name == first.name for planned in attacks):
-        raise ConfigError(
-            f"warm = {spec.warm!r} puts the attack 'warm' first, and the attacks have one of their "
-            "own; leave out one of the two"
-        )
-    return [first, *attacks]
+# Makes the same job in every process: it follows from the spec and the tested facts. Its name must
+# be one that another process can import.
+MakeJob = Callable[[Any, Subject, Facts], Job]
 
 
 @contextmanager
@@ -98,8 +75,59 @@ def threads(count: int) -> Iterator[None]:
         torch.set_float32_matmul_precision(precision)
 
 
+@dataclass(frozen=True)
+class Work:
+    """What is done with the shards of a run, wherever they are worked on.
+
+    Attributes:
+        make: makes the job in another process; its name must be one that can be imported there.
+        spec: what is made from.
+        given: likewise.
+        inputs: hashes of what this process evaluates; a worker refuses to go on with others.
+        facts: what the defence was tested to be.
+        steps: of the progress bar, for each shard.
+    """
+
+    make: MakeJob
+    spec: Spec
+    given: Given
+    inputs: Mapping[str, Any]
+    facts: Facts
+    steps: int = 1
+
+
+def run_shards(
+    work: Work,
+    job: Job,
+    shards: Mapping[int, Tensor],
+    folder: RunFolder,
+    show: bool,
+    deadline: float | None = None,
+) -> bool:
+    """Do what is missing; whether time ended that before a single shard was done.
+
+    ``job`` is this process's own.
+    """
+    missing = {number: shards[number] for number in folder.missing_shards(len(shards))}
+    if not missing:
+        return False
+    kept = dict(folder.manifest["shards"]["files"])
+    done = 0
+    with bar(len(missing) * work.steps, show) as send:
+        # Processes take seconds to start: not when there are none left.
+        if work.spec.workers == 1 or len(missing) == 1 or past(deadline):
+            entries = run_here(job, missing, folder.path, send, deadline, kept)
+        else:
+            entries = run_in_workers(work, missing, folder.path, send, deadline, kept)
+        for number, entry in entries:
+            folder.list_shard(number, entry)
+            done += entry["over"] != Limit.SECONDS
+            send(("done", work.steps))
+    return done == 0
+
+
 def run_here(
-    trial: Trial,
+    job: Job,
     shards: dict[int, Tensor],
     folder: Path,
     send: Send,
@@ -115,26 +143,20 @@ def run_here(
         if past(deadline) and (place > 0 or kept):
             return
         entry = kept.get(shard_name(number))
-        yield number, run_shard(trial, samples, folder, number, Reporter(send), deadline, entry)
+        yield number, job(samples, folder, number, Reporter(send), deadline, entry)
 
 
 def run_in_workers(
-    spec: RunSpec,
-    given: Given,
-    inputs: Mapping[str, Any],
-    facts: Facts,
+    work: Work,
     shards: dict[int, Tensor],
     folder: Path,
     send: Send,
     deadline: float | None = None,
     kept: Kept = NOTHING_KEPT,
 ) -> Entries:
-    """The same, from ``spec.workers`` processes. A lost worker is an EngineError.
-
-    ``inputs`` are the hashes of what this process evaluates; a worker refuses to go on with others.
-    """
+    """The same, from ``spec.workers`` processes. A lost worker is an EngineError."""
     try:
-        pickle.dumps(given)
+        pickle.dumps(work.given)
     except Exception as cause:
         raise ConfigError(
             f"the model or data passed in cannot be sent to worker processes ({cause}); use "
@@ -148,10 +170,10 @@ def run_in_workers(
     listener.start()
     others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(
-        max_workers=min(spec.workers, len(shards)),
+        max_workers=min(work.spec.workers, len(shards)),
         mp_context=context,
         initializer=_start,
-        initargs=(spec, given, inputs, facts, folder, messages, os.getpid(), deadline),
+        initargs=(work, folder, messages, os.getpid(), deadline),
     )
     try:
         tasks = [
@@ -201,10 +223,7 @@ _worker: dict[str, Any] = {}
 
 
 def _start(
-    spec: RunSpec,
-    given: Given,
-    inputs: Mapping[str, Any],
-    facts: Facts,
+    work: Work,
     folder: Path,
     messages: Any,
     parent: int,
@@ -213,20 +232,21 @@ def _start(
     threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the parent's to answer
     held = ExitStack()
+    spec = work.spec
     held.enter_context(threads(spec.threads))
     try:
-        subject = assemble(spec, given)
-        if inputs_of(spec, subject) != inputs:
+        subject = assemble(spec, work.given)
+        if inputs_of(spec, subject) != work.inputs:
             raise ConfigError(
                 f"model {spec.model!r} or data {spec.data!r} is another one in every process that "
                 "makes it; seed what is random in it, or use --workers 1"
             )
         held.enter_context(borrowed(subject.defense.model))
-        trial = make_trial(spec, subject, facts)
+        job = work.make(spec, subject, work.facts)
     except Exception as cause:  # raised here it would look like a worker that was killed
         _worker["failed"] = cause
         return
-    _worker.update(trial=trial, folder=folder, send=messages.put, held=held, deadline=deadline)
+    _worker.update(job=job, folder=folder, send=messages.put, held=held, deadline=deadline)
 
 
 def _work(
@@ -239,10 +259,8 @@ def _work(
     if past(deadline) and not always:
         return None
     reporter = Reporter(_worker["send"])
-    return number, run_shard(
-        *(_worker["trial"], torch.tensor(samples), _worker["folder"], number, reporter),
-        *(deadline, kept),
-    )
+    own = torch.tensor(samples)
+    return number, _worker["job"](own, _worker["folder"], number, reporter, deadline, kept)
 
 
 def _die_with(parent: int) -> None:

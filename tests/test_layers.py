@@ -14,6 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "robustcode"
 # What runs a run, in one group: its parts know each other, and the layers keep only others out.
 ENGINE = {
     "budget",
+    "certification",
     "chain",
     "config",
     "convolution",
@@ -30,11 +31,13 @@ ENGINE = {
     "plan",
     "probes",
     "proposals",
+    "proving",
     "shard",
     "subject",
     "suites",
     "target",
     "testing",
+    "trial",
     "workers",
 }
 # From the top down. A module may import from the layers below it and from its own group; the
@@ -42,16 +45,21 @@ ENGINE = {
 LAYERS: list[list[set[str]]] = [
     [{"robustcode", "__main__", "cli", "demo", "listing"}],
     [{"reports"}, ENGINE],
-    [{"attacks"}, {"defenses"}, {"certify"}, {"training"}],
-    [{"coding"}, {"checkpoint", "models"}, {"data"}],
-    [{"importing"}, {"memory"}, {"progress"}, {"store"}, {"summary"}],
-    [{"records"}, {"threat"}, {"adversary"}],
+    [{"certify"}],
+    [{"attacks"}, {"defenses"}, {"training"}],
+    [{"bounds"}, {"coding"}, {"checkpoint", "models"}, {"data"}],
+    [{"importing"}, {"memory"}, {"progress"}, {"bracket", "certified", "store", "summary"}],
+    [{"noise"}, {"stopping"}],
+    [{"certificates"}, {"records"}, {"threat"}, {"adversary"}],
     [{"components"}],
     [{"registry"}, {"ranks"}, {"seeds"}, {"statistics"}],
     [{"errors"}],
 ]
 # Reports are made where there is no torch, from run folders alone.
 REPORTS_MAY_IMPORT = {
+    "bracket",
+    "certificates",
+    "certified",
     "components",
     "errors",
     "records",

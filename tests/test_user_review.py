@@ -236,7 +236,7 @@ def test_when_time_is_up_nothing_is_begun_that_something_is_known_of(
     def never(*given: Any, **named: Any) -> Any:
         raise AssertionError("begun")
 
-    for begin in ("robustcode.workers.run_shard", "robustcode.engine.run_in_workers"):
+    for begin in ("robustcode.engine.run_shard", "robustcode.workers.run_in_workers"):
         monkeypatch.setattr(begin, never)
     again = attack_digits(tmp_path / "run", batch_size=5, max_seconds=1e-9, workers=2)
     assert again.records.equals(first.records)

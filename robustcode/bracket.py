@@ -1,0 +1,243 @@
+"""Proofs and attacks on the same samples: between them lies the true robust accuracy."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import pandas as pd
+from scipy.stats import binom
+
+from robustcode.certified import SAME, certified_of
+from robustcode.components import Component, number
+from robustcode.errors import ConfigError, ContractError
+from robustcode.statistics import Proportion, clustered, proportion
+from robustcode.store import Run
+
+# A random defence that is proved right more often than not may still be wrong in most of a hundred
+# draws. That it is so by chance with less than this probability is taken for a contradiction.
+CHANCE = 1e-9
+
+
+class Proof(NamedTuple):
+    """That a sample is right under a threat.
+
+    Attributes:
+        least: probability, at least, of a right decision on any input that is allowed; 1 where
+            decisions are not random.
+        says: what a person is told of it.
+    """
+
+    least: float
+    says: str
+
+
+@dataclass(frozen=True)
+class Proofs:
+    """What a run of certificates proves of an attacked defence under one threat."""
+
+    by_sample: Mapping[int, Proof]
+
+    @property
+    def certain(self) -> frozenset[int]:
+        """The samples that are right for certain, so that an attack on them is in vain."""
+        return frozenset(sample for sample, proof in self.by_sample.items() if proof.least == 1)
+
+    def refuse_broken(self, records: pd.DataFrame, files: str) -> None:
+        """ContractError with both witnesses if an attack has broken what is proved.
+
+        ``records`` are those of attacks, as records.table_of gives them; ``files`` says where
+        their proposals are.
+        """
+        known = records[records["sample"].isin(self.by_sample) & records.finished]
+        for row in known.to_dict("records"):
+            sample, taken = row["sample"], row["prediction"]
+            proof = self.by_sample[sample]
+            if _unlikely(row, proof.least):
+                as_what = "nothing" if pd.isna(taken) else f"class {int(taken)}"
+                raise ContractError(
+                    f"sample {sample} is both certified and broken, so one of the two is wrong: "
+                    f"{proof.says}; attack {row['attack']} had it taken for {as_what} instead of "
+                    f"class {row['label']} at distance {row['distance']:g} ({files}); report this "
+                    "with both run folders"
+                )
+
+
+NO_PROOFS = Proofs({})
+
+
+def proofs_for(
+    certified: Run,
+    threat: str,
+    defense: Component,
+    adversary: str,
+    inputs: Mapping[str, Any],
+    origin: str,
+) -> Proofs:
+    """What ``certified`` proves where a defence is attacked under ``threat``.
+
+    ``defense`` has all settings, ``inputs`` are the hashes of the attack run's manifest and
+    ``origin`` names that run in an error: ConfigError if the two are not about the same thing.
+    """
+    if certified.spec.get("command") != "certify":
+        raise ConfigError(
+            f"{certified.path} holds no certificates; name the folder of a `certify` run"
+        )
+    _refuse_other_things(certified, threat, defense, adversary, inputs, origin)
+    _, _, eps = threat.partition(":")
+    table = certified.certificates
+    method = certified.summary["certified"]["method"]
+    proved = table[
+        (table.radius >= number(eps, "eps") * SAME)
+        & (table.prediction == table.label).fillna(False)
+    ]
+    votes = int(defense.settings.get("votes", 1))
+    majority = float(binom.sf(votes // 2, votes, 0.5))
+    found = {}
+    for row in proved.to_dict("records"):
+        random = row["alpha"] > 0
+        share = majority if pd.isna(row["share"]) else float(row["share"])
+        says = f"{method} proves it to radius {row['radius']:g} in {certified.path}"
+        if random:
+            says += f", falsely with probability {row['alpha']:g} at most"
+        found[int(row["sample"])] = Proof(share if random else 1.0, says)
+    return Proofs(found)
+
+
+def _refuse_other_things(
+    certified: Run,
+    threat: str,
+    defense: Component,
+    adversary: str,
+    inputs: Mapping[str, Any],
+    origin: str,
+) -> None:
+    """ConfigError if certificates and attacks are not about the same thing."""
+    spoken = Component.parse(certified.summary["certified"]["subject"])
+    norm = threat.partition(":")[0]
+    theirs: dict[str, Any] = {"norm": certified.spec["threat"].partition(":")[0]}
+    mine: dict[str, Any] = {"norm": norm}
+    for what in ("checkpoint_sha256", "data_sha256"):
+        theirs[what], mine[what] = certified.manifest.get(what), inputs.get(what)
+    theirs["adversary"] = certified.spec["adversary"]["name"]
+    mine["adversary"] = adversary
+    theirs["defence"], mine["defence"] = spoken.name, defense.name
+    if spoken.name == defense.name:
+        # A proof holds whatever it does not mention, as the votes of a smoothed classifier.
+        for key, value in spoken.settings.items():
+            theirs[key], mine[key] = str(value), str(defense.settings.get(key))
+    for what, value in theirs.items():
+        if value != mine[what]:
+            raise ConfigError(
+                f"the certificates of {certified.path} speak of something else than {origin}: "
+                f"{what} is {value!r} there and {mine[what]!r} here"
+            )
+
+
+def _unlikely(row: Mapping[Hashable, Any], least: float) -> bool:
+    """Whether so many wrong decisions cannot be by chance."""
+    votes = row["votes"]
+    if votes is None:
+        return not bool(row["correct"])
+    return bool(binom.cdf(votes[row["label"]], sum(votes), least) < CHANCE)
+
+
+@dataclass(frozen=True)
+class Bracket:
+    """What proofs and attacks leave open of one defence.
+
+    Attributes:
+        threat: that of the attacks.
+        method: what proved from below.
+        table: one row per sample of both runs: sample, label, state (certified, undecided, wrong),
+            robust (what the attacks left of it, a truth value or a share).
+        certified: share that is proved, with its interval over samples.
+        attacked: share that the attacks left, likewise.
+    """
+
+    threat: str
+    method: str
+    table: pd.DataFrame
+    certified: Proportion
+    attacked: Proportion
+
+    @property
+    def width(self) -> float:
+        """How much is open: attacked less certified."""
+        return self.attacked.value - self.certified.value
+
+
+def bracket(certified: Run, attacked: Run) -> Bracket:
+    """The bracket of two runs, over the samples they share.
+
+    ConfigError if they are not about the same defence, threat and data; ContractError with both
+    witnesses if a sample is certified and broken.
+    """
+    defense = component_of(attacked.spec["defense"])
+    adversary = component_of(attacked.spec.get("adversary", "solo")).name
+    threat = str(attacked.spec["threat"])
+    proofs = proofs_for(
+        certified, threat, defense, adversary, attacked.manifest, str(attacked.path)
+    )
+    proofs.refuse_broken(attacked.records, f"{attacked.path}/adversarial")
+    records = attacked.records
+    left = records.groupby("sample").first()[["label", "clean_correct"]]
+    chosen = records[records.selected].set_index("sample").correct
+    robust = chosen.reindex(left.index).astype("float64")
+    robust = robust.fillna(left.clean_correct.astype("float64"))
+    shared = sorted(set(left.index) & set(certified.certificates["sample"]))
+    if not shared:
+        raise ConfigError(
+            f"{certified.path} and {attacked.path} have no sample in common; certify and attack "
+            "the same ones"
+        )
+    state = [
+        "certified"
+        if sample in proofs.by_sample
+        else "broken"
+        if robust[sample] == 0
+        else "undecided"
+        for sample in shared
+    ]
+    table = pd.DataFrame(
+        {
+            "sample": shared,
+            "label": left.label[shared].to_numpy(),
+            "state": state,
+            "robust": robust[shared].to_numpy(),
+        }
+    )
+    count = len(shared)
+    return Bracket(
+        threat,
+        certified.summary["certified"]["method"],
+        table,
+        proportion(int((table.state == "certified").sum()), count),
+        _accuracy(table.robust, attacked.summary["stochastic"]),
+    )
+
+
+def _accuracy(robust: pd.Series, stochastic: Mapping[str, Any] | None) -> Proportion:
+    if stochastic is None:
+        return proportion(int(robust.sum()), len(robust))
+    return clustered(robust.to_numpy(), stochastic["draws"])
+
+
+def certified_among(
+    certified: Run, samples: Iterable[int], threat: str, eps: float
+) -> dict[str, Any] | None:
+    """What a run of certificates says of some samples; None if it has none of them."""
+    table = certified.certificates
+    among = table[table["sample"].isin(set(samples))]
+    if among.empty:
+        return None
+    said = certified.summary["certified"]
+    return certified_of(among, said["method"], said["subject"], threat, eps)
+
+
+def component_of(value: Any) -> Component:
+    """A component from a spec file, which writes it as text or as a table."""
+    if isinstance(value, str):
+        return Component.parse(value)
+    return Component(value["name"], {k: v for k, v in value.items() if k != "name"})

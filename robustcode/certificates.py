@@ -1,0 +1,97 @@
+"""What one proof is: a sample, and how far from it the defence is known to be right."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from robustcode.errors import StoreError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Status(StrEnum):
+    """What came of one sample.
+
+    ``certified``: proved right for all that the threat allows. ``undecided``: right as far as the
+    method looked, without a proof. ``wrong``: the class it speaks of is not the label.
+    ``abstained``: it speaks of no class.
+    """
+
+    CERTIFIED = "certified"
+    UNDECIDED = "undecided"
+    WRONG = "wrong"
+    ABSTAINED = "abstained"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Certificate:
+    """One sample's proof, or that there is none.
+
+    Attributes:
+        sample: index in the split.
+        label: its class.
+        prediction: the class that the proof speaks of; None if the method abstained.
+        status: see Status; it speaks of the eps of the run's threat.
+        radius: the largest radius that is proved for ``prediction``, in the threat's norm and in
+            the units of the input; 0 if none is. Proved also where the prediction is wrong.
+        bound: what was proved from below at eps, None if nothing was: for a deterministic method
+            the least margin of the label over another class, in logits; for a random one the least
+            probability of the prediction.
+        share: a lower bound on the probability that one decision of a random defence is right
+            whatever the adversary does; None where decisions are not random.
+        alpha: probability with which this proof may be false; 0 for a deterministic one.
+        draws: random draws it took, those that chose the class among them; None where there are
+            none.
+        forwards: forward passes of the model, or of bounds through it, that this sample cost. A
+            pass of bounds counts as many as the rows of the specification that it carried.
+        backwards: backward passes, likewise.
+        seed: the run's seed, to which all draws are keyed.
+    """
+
+    sample: int
+    label: int
+    prediction: int | None
+    status: Status
+    radius: float
+    bound: float | None = None
+    share: float | None = None
+    alpha: float = 0.0
+    draws: int | None = None
+    forwards: int = 0
+    backwards: int = 0
+    seed: int = 0
+
+
+def to_lines(certificates: Iterable[Certificate]) -> bytes:
+    """JSON lines; equal certificates give equal bytes."""
+    lines = (json.dumps(asdict(proof), allow_nan=False) + "\n" for proof in certificates)
+    return "".join(lines).encode()
+
+
+def from_lines(data: bytes, origin: str) -> list[Certificate]:
+    """Certificates from JSON lines; ``origin`` names the file in an error."""
+    try:
+        rows = [json.loads(line) for line in data.decode().splitlines()]
+        return [Certificate(**{**row, "status": Status(row["status"])}) for row in rows]
+    except (KeyError, TypeError, ValueError) as cause:
+        raise StoreError(f"{origin} does not hold certificates: {cause}") from cause
+
+
+def table_of(certificates: Sequence[Certificate]) -> pd.DataFrame:
+    """One row per certificate; columns are the fields of Certificate.
+
+    ``prediction`` and ``draws`` are nullable whole numbers, ``bound`` and ``share`` numbers that
+    are missing where there are none.
+    """
+    import pandas as pd
+
+    table = pd.DataFrame([asdict(proof) for proof in certificates])
+    if table.empty:
+        return table
+    kinds = {"status": "str", "prediction": "Int64", "draws": "Int64"}
+    return table.astype({**kinds, "bound": "float64", "share": "float64"})

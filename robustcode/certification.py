@@ -1,0 +1,121 @@
+"""A described certification becomes a run folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from robustcode.certified import summarise_proofs
+from robustcode.components import Component, settings_of
+from robustcode.config import CertifySpec
+from robustcode.facts import test_facts
+from robustcode.findings import Facts, Finding, Severity
+from robustcode.progress import status
+from robustcode.proving import Proving, make_job, make_proving, prove_shard
+from robustcode.shard import global_draws
+from robustcode.store import Run, RunFolder, load_run
+from robustcode.subject import Given, Subject, assemble, inputs_of, summary_labels
+from robustcode.target import answerable, borrowed
+from robustcode.workers import Work, run_shards, threads
+
+# Samples on which the defence's declared facts are tested before anything is proved of it.
+PILOT = 32
+
+
+def certify(spec: CertifySpec, out: Path, given: Given | None = None, show: bool = True) -> Run:
+    """Prove what ``spec`` describes into the folder ``out``, or go on where it was interrupted.
+
+    A faulty request, or one that is known to be in vain, is refused and leaves nothing behind; a
+    method that breaks its contract stops the run with ContractError.
+    """
+    given = given or Given()
+    folder = RunFolder(out)
+    with threads(spec.threads):
+        subject = assemble(spec, given)
+        modes = [n or "the model" for n, m in subject.defense.model.named_modules() if m.training]
+        with folder.locked(), borrowed(subject.defense.model):
+            inputs = inputs_of(spec, subject)
+            folder.open(spec.request(), inputs)
+            diagnosis = folder.read_diagnosis()
+            if new := diagnosis is None:
+                diagnosis = _diagnose(spec, subject, modes)
+            facts = Facts(**diagnosis["facts"])
+            with status(f"making {spec.method} ready", show):
+                proving = make_proving(spec, subject, facts)
+            if new:
+                folder.write_diagnosis(diagnosis)
+            folder.write_spec(_resolved(spec, proving))
+            work = Work(make_job, spec, given, inputs, facts)
+            shards = dict(enumerate(subject.shards(spec.batch_size)))
+            run_shards(work, partial(prove_shard, proving), shards, folder, show)
+            _finish(spec, proving, diagnosis, folder)
+    return load_run(out)
+
+
+def _diagnose(spec: CertifySpec, subject: Subject, modes: list[str]) -> dict[str, Any]:
+    """Test what the defence declares; a proof stands on it."""
+    started, cpu = time.perf_counter(), time.process_time()
+    places = torch.linspace(0, len(subject.samples) - 1, min(PILOT, len(subject.samples))).long()
+    pilot = subject.samples[places]
+    x, _ = subject.batch(pilot)
+    with answerable("the model or its defence"), global_draws(spec.seed, subject.device):
+        own = pilot.to(subject.device)
+        facts, findings = test_facts(subject.defense, x, own, spec.seed, modes)
+    return {
+        "facts": dataclasses.asdict(dataclasses.replace(facts, adversary=spec.adversary.name)),
+        "findings": [_plain(finding) for finding in findings],
+        "seconds": round(time.perf_counter() - started, 3),
+        "cpu_seconds": round(time.process_time() - cpu, 3),
+    }
+
+
+def _finish(
+    spec: CertifySpec, proving: Proving, diagnosis: dict[str, Any], folder: RunFolder
+) -> None:
+    entries = folder.manifest["shards"]["files"]
+    order = [Severity.FAILURE, Severity.WARNING, Severity.INFO]
+    findings = sorted(diagnosis["findings"], key=lambda found: order.index(found["severity"]))
+    summary = summarise_proofs(
+        folder.read_certificates(),
+        list(entries.values()),
+        method=proving.name,
+        subject=proving.spoken_of or str(_defense(spec, proving)),
+        threat=str(spec.threat),
+        eps=spec.threat.eps,
+        radii=spec.curve,
+    )
+    summary["findings"] = [
+        {key: finding[key] for key in ("code", "severity", "what", "remedy")}
+        for finding in findings
+    ]
+    for what in ("seconds", "cpu_seconds"):
+        summary["cost"][what] = round(summary["cost"][what] + diagnosis[what], 3)
+    summary |= summary_labels(spec)
+    folder.finish(findings, summary)
+
+
+def _resolved(spec: CertifySpec, proving: Proving) -> dict[str, Any]:
+    """The spec with all settings, so that a run does not change when a default does."""
+    explicit = dataclasses.replace(
+        spec,
+        method=Component(spec.method.name, settings_of(proving.method)),
+        defense=_defense(spec, proving),
+        adversary=dataclasses.replace(
+            spec.adversary, settings=settings_of(proving.subject.adversary)
+        ),
+    )
+    return explicit.to_dict()
+
+
+def _defense(spec: CertifySpec, proving: Proving) -> Component:
+    return Component(spec.defense.name, settings_of(proving.subject.defense))
+
+
+def _plain(finding: Finding) -> dict[str, Any]:
+    """A finding as JSON holds it."""
+    return {**dataclasses.asdict(finding), "severity": str(finding.severity)}

@@ -1,0 +1,106 @@
+"""The numbers of a run of certificates, recomputed from them: what summary.json says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+from scipy.stats import binom
+
+from robustcode.statistics import clustered, proportion
+
+# How sure it is that no more certificates are false than is said.
+SURE = 0.99
+# Two ways to write one radius may differ in the last digits.
+SAME = 1 - 1e-9
+
+
+def certified_of(
+    certificates: pd.DataFrame,
+    method: str,
+    subject: str,
+    threat: str,
+    eps: float,
+    radii: Sequence[float] = (),
+) -> dict[str, Any]:
+    """The contract's key ``certified``, from certificates as certificates.table_of gives them.
+
+    ``accuracy`` is the share of samples that are proved right at ``eps``, ``low`` and ``high`` its
+    interval over the draw of samples. Each proof of a random method may be false with probability
+    ``alpha``; with probability SURE no more than ``false_at_most`` of those counted are.
+    ``expected`` bounds the expected accuracy of a random defence from below. ``curve`` has
+    certified accuracy at each of ``radii``.
+    """
+    count = len(certificates)
+    right = (certificates.prediction == certificates.label).fillna(False).astype(bool)
+
+    def at(radius: float) -> dict[str, Any]:
+        proved = int((right & (certificates.radius >= radius * SAME)).sum())
+        value, low, high = proportion(proved, count)
+        return {"accuracy": value, "low": low, "high": high, "correct": proved}
+
+    here = at(eps)
+    alpha = float(certificates.alpha.max())
+    abstained = int(certificates.prediction.isna().sum())
+    shares = certificates["share"]
+    expected = None
+    if shares.notna().any():
+        draws = int(certificates.draws.dropna().max())
+        value, low, high = clustered(shares.fillna(0.0).to_numpy(), draws)
+        expected = {"accuracy": value, "low": low, "high": high}
+    return {
+        "method": method,
+        "subject": subject,
+        "threat": threat,
+        "samples": count,
+        **here,
+        "abstained": abstained,
+        "undecided": int(right.sum()) - here["correct"],
+        "wrong": count - int(right.sum()) - abstained,
+        "alpha": alpha,
+        "false_at_most": int(binom.ppf(SURE, here["correct"], alpha)) if alpha else 0,
+        "expected": expected,
+        "curve": [{"radius": radius, **at(radius)} for radius in radii],
+        "mean_radius": float(certificates.radius.where(right, 0.0).mean()),
+        "draws": None if certificates.draws.isna().all() else int(certificates.draws.sum()),
+        "forwards": int(certificates.forwards.sum()),
+        "backwards": int(certificates.backwards.sum()),
+    }
+
+
+def summarise_proofs(
+    certificates: pd.DataFrame, shards: Sequence[Mapping[str, Any]], **named: Any
+) -> dict[str, Any]:
+    """The contract's keys from certificates and the manifest's shards.
+
+    ``named`` is what ``certified_of`` takes. ``clean`` counts the samples whose class, as the
+    method found it, is the label; there was no attack, so nothing is said of ``robust``.
+    """
+    count = len(certificates)
+    right = int((certificates.prediction == certificates.label).fillna(False).sum())
+    value, low, high = proportion(right, count)
+    costs = [shard["cost"] for shard in shards]
+    certified = certified_of(certificates, **named)
+    seconds = sum(cost["seconds"] for cost in costs)
+    return {
+        "schema": 1,
+        "samples": count,
+        "unfinished": 0,
+        "proved": 0,
+        "clean": {"accuracy": value, "low": low, "high": high, "correct": right, "samples": count},
+        "robust": None,
+        "attacks": [],
+        "cascade": False,
+        "rebatched": None,
+        "stochastic": None,
+        "certified": certified,
+        "findings": [],
+        "cost": {
+            "forwards": certified["forwards"],
+            "backwards": certified["backwards"],
+            "seconds": round(seconds, 3),
+            "cpu_seconds": round(sum(cost["cpu_seconds"] for cost in costs), 3),
+            "peak_memory_mb": max(cost["peak_memory_mb"] for cost in costs),
+        },
+    }
