@@ -17,6 +17,10 @@ from robustcode.reports.table import Row
 LONGEST_LABEL = 48  # characters; longer ones would leave no room for the chart
 COLOURS = {"clean": "#4a6fa5", "attack": "#8a8a8a", "worst case": "#b03a2e", "certified": "#3a7d44"}
 OTHER = "#5f5f5f"
+STATES = {"certified": "#3a7d44", "undecided": "#8a8a8a", "broken": "#b03a2e"}
+LEGEND: dict[str, Any] = {"loc": "outside upper center", "ncols": 3, "frameon": False}
+INSIDE: dict[str, Any] = {"ha": "center", "va": "center", "color": "white", "fontsize": 8.0}
+ROOM = 0.05  # the least share whose number fits into its part of a bar
 BAR: dict[str, Any] = {"lw": 6.0, "alpha": 0.35, "solid_capstyle": "butt"}
 BARS = "; bars: unfinished samples"
 # Along an axis of eps, as shares of its 5.5 inches: a letter of 9 points, and a line of them, which
@@ -62,6 +66,19 @@ class Dot:
         return f"{100 * self.value:.1f}{most} %"
 
 
+@dataclass(frozen=True)
+class Bar:
+    """Shares of all samples that add up to 1, by what is known of them, under one label."""
+
+    label: str
+    shares: tuple[tuple[str, float], ...]
+
+    @property
+    def said(self) -> str:
+        """The shares in per cent."""
+        return ", ".join(f"{100 * share:.1f} % {state}" for state, share in self.shares)
+
+
 def dot_of(row: Row, label: str, kind: str) -> Dot:
     """The dot of a row that has a value."""
     return Dot(label, kind, row.value or 0.0, row.low, row.high, row.most)
@@ -91,6 +108,32 @@ def chart(dots: Sequence[Dot]) -> dict[str, bytes]:
         axes.set_xlabel(f"samples classified correctly, %{between}({legend})")
         axes.grid(axis="x", color="#e2e2e2", lw=0.7)
         axes.set_axisbelow(True)
+        return {kind: _saved(figure, kind) for kind in METADATA}
+
+
+def bars(rows: Sequence[Bar]) -> dict[str, bytes]:
+    """Brackets, one a line from the top down: proved, open and broken, side by side."""
+    with matplotlib.style.context(["default", STYLE]):
+        figure = Figure(figsize=(6.8, 0.95 + 0.4 * len(rows)), layout="constrained")
+        axes = figure.add_subplot()
+        for line, bar in enumerate(rows):
+            left = 0.0
+            for state, share in bar.shares:
+                # The legend has each state once.
+                label = state if line == 0 else None
+                colour = STATES.get(state, OTHER)
+                axes.barh(line, 100 * share, 0.6, left=100 * left, color=colour, label=label)
+                if share >= ROOM:
+                    middle = 100 * (left + share / 2)
+                    axes.text(middle, line, f"{100 * share:.1f}", **INSIDE)
+                left += share
+        labels = [_drawable(bar.label) for bar in rows]
+        axes.set_yticks(range(len(rows)), labels, parse_math=False)
+        axes.tick_params(axis="y", length=0)
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.set_xlim(0, 100)
+        axes.set_xlabel("samples, %")
+        figure.legend(*axes.get_legend_handles_labels(), **LEGEND)
         return {kind: _saved(figure, kind) for kind in METADATA}
 
 

@@ -18,6 +18,10 @@ CHOSEN = (
 )
 WHOLE = "Passes and seconds of the worst case are those of the whole run, with its judge."
 BOUND = "An attack gives an upper bound of the true robust accuracy: a stronger one may leave less."
+PROOF = (
+    "A certificate is a lower bound of the true robust accuracy: another method may prove more. "
+    "Clean counts the samples whose class, as the method found it, is the label."
+)
 EXACT = (
     "Intervals are Clopper-Pearson's at 95 %. They speak of the draw of the n samples only, "
     "not of the attack's seeds and not of its strength."
@@ -62,6 +66,8 @@ def own_grids(source: Source, rows: Sequence[Row]) -> list[Grid]:
     unfinished = any(row.unfinished for row in main)
     if unfinished:
         notes.append(AFTER_BUDGET)
+    if source.proves:
+        notes.append(PROOF)
     proved = source.run.summary.get("proved")
     if proved:
         notes.append(

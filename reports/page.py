@@ -11,7 +11,7 @@ import numpy as np
 from robustcode.errors import ConfigError
 from robustcode.reports.compare import Comparison, comparisons
 from robustcode.reports.curve import Series, curve_dots, curve_grid, curve_verdict, series_of
-from robustcode.reports.figures import Dot, dot_of
+from robustcode.reports.figures import Bar, Dot, dot_of
 from robustcode.reports.grids import (
     MAIN_KINDS,
     Grid,
@@ -26,6 +26,7 @@ from robustcode.reports.grids import (
     setting_of,
     with_note,
 )
+from robustcode.reports.proofs import bracket_verdict, pairs_of, proof_verdict, proofs_grid
 from robustcode.reports.references import references
 from robustcode.reports.table import Row, Source, as_text, rows_of, sources
 from robustcode.store import Run
@@ -52,12 +53,13 @@ class Weakness:
 class Chart:
     """A figure and its file name without ending, of letters and digits only: LaTeX reads it.
 
-    With ``places`` the dots stand there along an axis of eps in ``norm``, as a curve.
+    With ``places`` the dots stand there along an axis of eps in ``norm``, as a curve. Bars of
+    brackets stand for themselves.
     """
 
     stem: str
     title: str
-    dots: tuple[Dot, ...]
+    dots: tuple[Dot | Bar, ...]
     places: tuple[float, ...] = ()
     norm: str = ""
 
@@ -90,11 +92,27 @@ def compose(runs: Sequence[Run], not_begun: Sequence[str] = ()) -> Page:
     if not runs:
         raise ConfigError("a report needs at least one run folder")
     found = sources(runs)
+    pairs = pairs_of(found)
     rows = {source.label: rows_of(source) for source in found}
     findings = _ordered(weakness for source in found for weakness in _weaknesses(source))
     own = [grid for source in found for grid in own_grids(source, rows[source.label])]
     every = [row for source in found for row in rows[source.label]]
-    if len(found) == 1:
+    proofs = [source for source in found if source.proves]
+    attacked = [source for source in found if not source.proves]
+    if not attacked:
+        title = f"How robust is {found[0].label}?"
+        if len(found) > 1:
+            title = f"What is proved? {len(found)} runs of certificates side by side"
+        verdict = " ".join(proof_verdict(source, rows) for source in found)
+        grids, charts = (
+            [proofs_grid(found, rows), *own],
+            [Chart("accuracy", "Certified", _dots(every))],
+        )
+    elif len(attacked) == 1 and pairs:
+        title = f"How robust is {attacked[0].label}?"
+        verdict = " ".join(map(bracket_verdict, pairs))
+        grids, charts = own, [Chart("accuracy", "Accuracy", _dots(every))]
+    elif len(found) == 1:
         title, verdict = f"How robust is {found[0].label}?", _verdict(found[0], every)
         grids, charts = own, [Chart("accuracy", "Accuracy", _dots(every))]
     elif len(curves := series_of(found)) == 1 and len(curves[0].members) == len(found):
@@ -102,7 +120,7 @@ def compose(runs: Sequence[Run], not_begun: Sequence[str] = ()) -> Page:
         title = f"How robust is {curves[0].name} as eps grows?"
         grids, charts = [curve_grid(curves[0], rows), *own], _curve_charts(curves, rows)
     else:
-        groups = comparisons(found)
+        groups = comparisons(attacked)
         title = f"How robust are they? {len(found)} runs side by side"
         verdict = " ".join(_group_verdict(group, rows) for group in groups)
         grids = [grid for group in groups for grid in group_grids(group, rows)]
@@ -117,6 +135,13 @@ def compose(runs: Sequence[Run], not_begun: Sequence[str] = ()) -> Page:
             ),
         ]
         every += [row for group in groups for row in group.rows]
+    if pairs:
+        grids = [*(pair.grid for pair in pairs), *grids]
+        bars = tuple(pair.bar for pair in pairs)
+        charts = [Chart("bracket", "Certified, undecided and broken samples", bars), *charts]
+        every += [row for pair in pairs for row in pair.rows]
+    if proofs and attacked:
+        grids = [*grids[: len(pairs)], proofs_grid(proofs, rows), *grids[len(pairs) :]]
     return Page(
         title,
         verdict + _not_begun(not_begun) + _warning(findings),

@@ -18,8 +18,8 @@ from markupsafe import Markup
 
 from robustcode.errors import ConfigError, StoreError
 from robustcode.reports.escape import cell, latex, markdown, plain
-from robustcode.reports.figures import chart, curve
-from robustcode.reports.page import Page, compose
+from robustcode.reports.figures import Bar, Dot, bars, chart, curve
+from robustcode.reports.page import Chart, Page, compose
 from robustcode.reports.table import Row
 from robustcode.store import load_run, read_table
 
@@ -68,12 +68,7 @@ def _not_begun(path: Path) -> list[str]:
 
 def render(page: Page) -> dict[str, bytes]:
     """Every file of a report by its name."""
-    figures = {
-        picture.stem: curve(picture.dots, picture.places, picture.norm)
-        if picture.places
-        else chart(picture.dots)
-        for picture in page.charts
-    }
+    figures = {picture.stem: _drawn(picture) for picture in page.charts}
     texts = {
         "report.html": _html(page, figures),
         "report.md": _escaped("report.md", markdown).render(page=page, preformatted=_Preformatted),
@@ -85,6 +80,13 @@ def render(page: Page) -> dict[str, bytes]:
     for stem, formats in figures.items():
         files |= {f"{stem}.{kind}": content for kind, content in formats.items()}
     return files
+
+
+def _drawn(picture: Chart) -> dict[str, bytes]:
+    dots = [dot for dot in picture.dots if isinstance(dot, Dot)]
+    if picture.places:
+        return curve(dots, picture.places, picture.norm)
+    return chart(dots) if dots else bars([bar for bar in picture.dots if isinstance(bar, Bar)])
 
 
 class _Preformatted:

@@ -22,8 +22,8 @@ class Row:
 
     Attributes:
         run: the run's label in this report.
-        kind: clean, attack, worst case, certified, stochastic, compared clean, compared worst case
-            or difference.
+        kind: clean, attack, worst case, certified, certified curve, bracket, stochastic, compared
+            clean, compared worst case or difference.
         name: what was measured, such as the attack's name.
         settings: all settings of the attack or method.
         samples: how many samples the value is a mean over.
@@ -85,6 +85,11 @@ class Source:
     def attacks(self) -> list[dict[str, Any]]:
         """The attacks in the order they were run."""
         return list(self.run.summary.get("attacks") or [])
+
+    @property
+    def proves(self) -> bool:
+        """Whether it is a run of certificates and not of attacks."""
+        return self.run.spec.get("command") == "certify"
 
     @property
     def whole(self) -> bool:
@@ -195,17 +200,42 @@ def rows_of(source: Source) -> list[Row]:
         rows.append(
             _measured(summary["rebatched"], run=label, kind="stochastic", name=name, n=None)
         )
-    certified = summary.get("certified")
-    if certified:
+    if summary.get("certified"):
+        rows += _certified(summary["certified"], label, samples)
+    return rows
+
+
+def _certified(block: Mapping[str, Any], run: str, n: int | None) -> list[Row]:
+    """What is proved at eps, then at other radii, then of a random defence's expected accuracy."""
+    method = block.get("method", "unnamed method")
+    rows = [
+        _measured(
+            block,
+            run=run,
+            kind="certified",
+            name=f"certified: {method}",
+            settings=as_text(block.get("threat") or ""),
+            n=n,
+            abstained=_whole(block.get("abstained")),
+        )
+    ]
+    curve = list(block.get("curve") or [])
+    if len(curve) > 1:
+        rows += [
+            _measured(
+                point,
+                run=run,
+                kind="certified curve",
+                name=f"certified at radius {point['radius']:g}",
+                n=rows[0].samples,
+            )
+            for point in curve
+        ]
+    if block.get("expected"):
+        name = "certified: expected accuracy, at least"
         rows.append(
             _measured(
-                certified,
-                run=label,
-                kind="certified",
-                name=f"certified: {certified.get('method', 'unnamed method')}",
-                settings=as_text(certified.get("threat") or ""),
-                n=samples,
-                abstained=_whole(certified.get("abstained")),
+                block["expected"], run=run, kind="certified curve", name=name, n=rows[0].samples
             )
         )
     return rows
@@ -244,7 +274,9 @@ def name_of(source: Source) -> str:
     model, defense = source.fact("model") or "unnamed model", source.fact("defense")
     name = model if defense in ("", "none", "identity") else f"{model} with {defense}"
     adversary = source.fact("adversary")
-    return name if adversary in ("", "solo") else f"{name} against {adversary}"
+    name = name if adversary in ("", "solo") else f"{name} against {adversary}"
+    certified = source.run.summary.get("certified") or {}
+    return f"{name} by {certified.get('method')}" if source.proves else name
 
 
 def _measured(
