@@ -367,9 +367,9 @@ def train(
 ) -> None:
     """Train a classifier; the same command goes on from the last finished epoch."""
     from robustcode.components import convert
-    from robustcode.config import numbers
     from robustcode.training import Optimizer, Schedule, TrainSpec
     from robustcode.training import train as train_classifier
+    from robustcode.values import numbers
 
     chosen = convert(optimizer, Optimizer, "optimizer")
     spec = TrainSpec(
@@ -436,7 +436,7 @@ def list_(
 
 @app.command()
 def check(
-    kind: Annotated[str, typer.Argument(help="attack or defense.")],
+    kind: Annotated[str, typer.Argument(help="attack, defense or method.")],
     name: Annotated[str, typer.Argument(help="NAME or NAME:key=value,..")],
 ) -> None:
     """The contract suite on one component: what it promises, tried."""
@@ -474,7 +474,8 @@ def _interrupted() -> int:
 
 def _described(*, indices: Path | None, proved: Path | None = None, **named: Any) -> Any:
     """A RunSpec from the options, files read."""
-    from robustcode.config import describe, read_proved
+    from robustcode.config import describe
+    from robustcode.values import read_proved
 
     return describe(
         indices=_indices(indices),
@@ -484,7 +485,7 @@ def _described(*, indices: Path | None, proved: Path | None = None, **named: Any
 
 
 def _indices(file: Path | None) -> Any:
-    from robustcode.config import read_indices
+    from robustcode.values import read_indices
 
     return None if file is None else read_indices(file)
 

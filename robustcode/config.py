@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
-import operator
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from robustcode.components import Component, convert, number
+from robustcode.components import Component, number
 from robustcode.errors import ConfigError
 from robustcode.registry import suggestion
 from robustcode.threat import ThreatModel
+from robustcode.values import (
+    component_of,
+    components_of,
+    counted_of,
+    distinct_of,
+    floats_of,
+    indices_of,
+    numbers,
+    text_of,
+    threat_of,
+    truth_of,
+    whole_of,
+)
 
 SPEC_SCHEMA = 1
 # Keys that say how a run is worked through and not what it measures: a run may be resumed with
@@ -268,16 +279,16 @@ def _converted(plain: Mapping[str, Any]) -> dict[str, Any]:
             given[key] = str(given[key])
     for key in ("cascade", "skip_certified"):
         if key in given:
-            given[key] = _truth(given[key], key)
+            given[key] = truth_of(given[key], key)
     if "max_seconds" in given:
         given["max_seconds"] = number(given["max_seconds"], "max_seconds")
     for key in ("samples", "draws", "seed", "batch_size", "threads", "workers", "max_passes"):
         if key in given:
-            given[key] = _counted(given[key], key)
+            given[key] = counted_of(given[key], key)
     if "indices" in given:
-        given["indices"] = _indices(list(given["indices"]), "indices")
+        given["indices"] = indices_of(list(given["indices"]), "indices")
     if "proved" in given:
-        given["proved"] = _distinct(list(given["proved"]), "proved")
+        given["proved"] = distinct_of(list(given["proved"]), "proved")
     return given
 
 
@@ -298,34 +309,6 @@ def read_spec(file: Path) -> tuple[Spec, str | None]:
     return SPECS[command].from_dict(values, file.name), None if out is None else str(out)
 
 
-def read_indices(file: Path) -> tuple[int, ...]:
-    """Sample indices from a JSON list or from whole numbers separated by white space or commas."""
-    return _indices(_listed(file, "indices"), f"indices {str(file)!r}")
-
-
-def read_proved(file: Path) -> tuple[int, ...]:
-    """The same, of samples that are proved robust: there may be none."""
-    return _distinct(_listed(file, "proved"), f"proved {str(file)!r}")
-
-
-def _listed(file: Path, what: str) -> Any:
-    try:
-        text = file.read_text()
-    except OSError as cause:
-        raise ConfigError(f"{what} {str(file)!r} cannot be read: {cause.strerror}") from cause
-    except UnicodeDecodeError as cause:
-        raise ConfigError(f"{what} {str(file)!r} cannot be read: {cause}") from cause
-    try:
-        return json.loads(text)
-    except (RecursionError, ValueError):
-        return text.replace(",", " ").split()
-
-
-def numbers(text: str, path: str) -> tuple[float, ...]:
-    """``.485,.456,.406`` or ``125.3/255,..`` as floats."""
-    return tuple(number(part.strip(), path) for part in text.split(",") if part.strip())
-
-
 def _schema(values: dict[str, Any], path: str, mine: str) -> None:
     schema, command = values.pop("schema", SPEC_SCHEMA), values.pop("command", mine)
     if schema != SPEC_SCHEMA:
@@ -342,101 +325,30 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, ThreatModel) else value
 
 
-def _text(value: Any, path: str) -> str:
-    if not isinstance(value, str):
-        raise ConfigError(f"{path} = {value!r} is not text")
-    return value
-
-
-def _whole(value: Any, path: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ConfigError(f"{path} = {value!r} is not a whole number")
-    return value
-
-
-def _counted(value: Any, path: str) -> int:
-    """Whole numbers of every library as Python's own, which JSON and TOML can hold."""
-    try:
-        return operator.index(value)
-    except TypeError:
-        raise ConfigError(f"{path} = {value!r} is not a whole number") from None
-
-
-def _floats(value: Any, path: str) -> tuple[float, ...]:
-    if isinstance(value, str):
-        return numbers(value, path)
-    if not isinstance(value, list):
-        raise ConfigError(f"{path} = {value!r} is not a list of numbers")
-    return tuple(number(item, f"{path}[{i}]") for i, item in enumerate(value))
-
-
-def _indices(value: Any, path: str) -> tuple[int, ...]:
-    found = _distinct(value, path)
-    if not found:
-        raise ConfigError(f"{path} names no sample; a run needs at least 1")
-    return found
-
-
-def _distinct(value: Any, path: str) -> tuple[int, ...]:
-    if not isinstance(value, Sequence) or isinstance(value, str):
-        raise ConfigError(f"{path} is not a list of whole numbers")
-    try:
-        found = tuple(int(item) for item in value)
-        if any(isinstance(v, bool) or (isinstance(v, float) and v != int(v)) for v in value):
-            raise ValueError
-    except (OverflowError, TypeError, ValueError):
-        raise ConfigError(f"{path} is not a list of whole numbers") from None
-    if len(set(found)) != len(found):
-        raise ConfigError(f"{path} names a sample twice")
-    return found
-
-
-def _threat(value: Any, path: str) -> ThreatModel:
-    return ThreatModel.parse(_text(value, path))
-
-
-def _component(value: Any, path: str) -> Component:
-    if isinstance(value, str):
-        return Component.parse(value)
-    if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
-        raise ConfigError(f"{path} is neither 'NAME:key=value,..' nor a table with a name")
-    return Component(value["name"], {k: v for k, v in value.items() if k != "name"})
-
-
-def _components(value: Any, path: str) -> tuple[Component, ...]:
-    if not isinstance(value, list):
-        raise ConfigError(f"{path} is not a list of attacks")
-    return tuple(_component(item, f"{path}[{i}]") for i, item in enumerate(value))
-
-
-def _truth(value: Any, path: str) -> bool:
-    return bool(convert(value, bool, path))
-
-
 def _read(key: str, value: Any, path: str) -> Any:
-    reader: Callable[[Any, str], Any] = _READERS.get(key, _text)
+    reader: Callable[[Any, str], Any] = _READERS.get(key, text_of)
     return reader(value, f"{path}: {key}")
 
 
 _READERS: dict[str, Callable[[Any, str], Any]] = {
-    "threat": _threat,
-    "mean": _floats,
-    "std": _floats,
-    "samples": _whole,
-    "indices": _indices,
-    "defense": _component,
-    "adversary": _component,
-    "attacks": _components,
-    "cascade": _truth,
-    "skip_certified": _truth,
-    "method": _component,
-    "radii": _floats,
-    "proved": _distinct,
-    "max_passes": _whole,
+    "threat": threat_of,
+    "mean": floats_of,
+    "std": floats_of,
+    "samples": whole_of,
+    "indices": indices_of,
+    "defense": component_of,
+    "adversary": component_of,
+    "attacks": components_of,
+    "cascade": truth_of,
+    "skip_certified": truth_of,
+    "method": component_of,
+    "radii": floats_of,
+    "proved": distinct_of,
+    "max_passes": whole_of,
     "max_seconds": number,
-    "draws": _whole,
-    "seed": _whole,
-    "batch_size": _whole,
-    "threads": _whole,
-    "workers": _whole,
+    "draws": whole_of,
+    "seed": whole_of,
+    "batch_size": whole_of,
+    "threads": whole_of,
+    "workers": whole_of,
 }

@@ -38,6 +38,7 @@ ENGINE = {
     "target",
     "testing",
     "trial",
+    "values",
     "workers",
 }
 # From the top down. A module may import from the layers below it and from its own group; the

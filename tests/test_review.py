@@ -15,13 +15,14 @@ import robustcode
 from robustcode import cli
 from robustcode.attacks import PGD
 from robustcode.components import Component, settings_of
-from robustcode.config import describe, read_indices
+from robustcode.config import describe
 from robustcode.errors import ConfigError, ContractError, EngineError, StoreError
 from robustcode.findings import Facts
 from robustcode.plan import build_attacks
 from robustcode.store import Run, RunFolder
 from robustcode.suites import SUITES
 from robustcode.threat import Norm
+from robustcode.values import read_indices
 
 
 class Faulty(nn.Module):

@@ -18,7 +18,7 @@ import robustcode
 from robustcode.attacks import PGD
 from robustcode.budget import Limit
 from robustcode.cli import _folded, app
-from robustcode.config import describe, read_proved
+from robustcode.config import describe
 from robustcode.defenses.identity import Identity
 from robustcode.errors import ConfigError, RobustcodeError, StoreError
 from robustcode.findings import Facts, budget_spent, compare_attacks
@@ -28,6 +28,7 @@ from robustcode.reports import report
 from robustcode.reports.figures import Dot, chart, curve
 from robustcode.store import Run, load_run
 from robustcode.threat import ThreatModel
+from robustcode.values import read_proved
 
 FAST = ["fgsm", "pgd:steps=5,loss=margin"]
 RANDOM = "gaussian-noise:sigma=0.2"

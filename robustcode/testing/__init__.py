@@ -1,4 +1,4 @@
-"""What every attack and every defence promises, as checks that third parties run on their own.
+"""What attacks, defences and methods promise, as checks that third parties run on their own.
 
 In a test of yours, each promise by itself::
 
@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from torch import Tensor, nn
 
 from robustcode.attacks import ATTACKS, Attack
+from robustcode.certify import METHODS, Method
 from robustcode.components import Component
 from robustcode.defenses import DEFENSES, Defense
 from robustcode.errors import ConfigError
@@ -29,6 +30,7 @@ from robustcode.testing.defense_contract import (
     defense_checks,
     example,
 )
+from robustcode.testing.method_contract import check_method, method_checks
 from robustcode.workers import threads
 
 __all__ = [
@@ -38,14 +40,16 @@ __all__ = [
     "check_attack",
     "check_component",
     "check_defense",
+    "check_method",
     "defense_checks",
+    "method_checks",
 ]
 
 
 def check_component(kind: str, spec: str) -> Iterator[str]:
     """Try each promise of a registered component, and yield a line for each that it keeps.
 
-    ``kind`` is ``attack`` or ``defense``; ``spec`` is ``NAME`` or ``NAME:key=value,..``.
+    ``kind`` is ``attack``, ``defense`` or ``method``, ``spec`` ``NAME`` or ``NAME:key=value,..``.
     ContractError, with the figures, at the first promise that is broken.
     """
     component = Component.parse(spec)
@@ -66,7 +70,10 @@ def _kept(kind: str, component: Component) -> Iterator[str]:
         factory: DefenseFactory = _Registered(component)
         example(factory)  # impossible settings are the caller's fault, not the defence's
         return trial(defense_checks(), factory)
-    known = ("attack", "defense")
+    if kind == "method":
+        method: Method = component.build(METHODS, "check")
+        return trial(method_checks(), method)
+    known = ("attack", "defense", "method")
     raise ConfigError(
         f"no kind of component is called {kind!r}.{suggestion(kind, known)} "
         f"Known: {', '.join(known)}."

@@ -1,0 +1,277 @@
+"""The `certify` command: its run folder, its summary, and what it has to do with attacks."""
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+import robustcode
+from robustcode.bracket import NO_PROOFS, Proof, Proofs, bracket
+from robustcode.certificates import Certificate, Status, from_lines, table_of, to_lines
+from robustcode.errors import ConfigError, ContractError, StoreError
+from robustcode.statistics import proportion
+from robustcode.store import Run, load_run
+
+SAMPLES = 40
+THREAT = "linf:0.02"
+
+
+def certify_digits(out: Path, method: str = "crown", **spec: Any) -> Run:
+    named = {"threat": THREAT, "samples": SAMPLES, "batch_size": 16, **spec}
+    return robustcode.certify(
+        "digits_cnn", "digits", method=method, out=out, progress=False, **named
+    )
+
+
+def attack_digits(out: Path, **spec: Any) -> Run:
+    named = {"threat": THREAT, "samples": SAMPLES, "attacks": ["pgd:steps=10"], **spec}
+    return robustcode.attack("digits_cnn", "digits", out=out, progress=False, **named)
+
+
+@pytest.fixture(scope="module")
+def certified(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return certify_digits(tmp_path_factory.mktemp("certified") / "run")
+
+
+@pytest.fixture(scope="module")
+def attacked(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return attack_digits(tmp_path_factory.mktemp("attacked") / "run")
+
+
+def content(run: Path, folder: str = "certificates") -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted((run / folder).iterdir())}
+
+
+def test_the_summary_counts_its_certificates(certified: Run) -> None:
+    table, said = certified.certificates, certified.summary["certified"]
+    assert list(table["sample"]) == list(range(SAMPLES))
+    right = table.status == "certified"
+    assert 0 < right.sum() < SAMPLES
+    value, low, high = proportion(int(right.sum()), SAMPLES)
+    assert (said["accuracy"], said["low"], said["high"]) == (value, low, high)
+    assert said["correct"] == right.sum()
+    assert said["abstained"] + said["undecided"] + said["wrong"] + said["correct"] == SAMPLES
+    assert said["threat"] == THREAT
+    assert said["method"].startswith("crown")
+    assert said["forwards"] == table.forwards.sum() > 0
+    assert certified.summary["robust"] is None
+    assert certified.summary["schema"] == 1
+    assert certified.summary["clean"]["correct"] == (table.prediction == table.label).sum()
+
+
+def test_what_crown_certifies_withstands_and_what_pgd_breaks_is_not_certified(
+    certified: Run, attacked: Run
+) -> None:
+    found = bracket(certified, attacked)
+    assert found.certified.value == certified.summary["certified"]["accuracy"]
+    assert found.attacked.value == attacked.summary["robust"]["accuracy"]
+    assert found.certified.value <= found.attacked.value
+    assert found.width == pytest.approx(float((found.table.state == "undecided").mean()))
+    assert set(found.table.state) <= {"certified", "undecided", "broken"}
+
+
+def test_an_interrupted_run_ends_in_the_same_bytes(certified: Run, tmp_path: Path) -> None:
+    again = certify_digits(tmp_path / "run")
+    assert content(again.path) == content(certified.path)
+    # As if it had been killed before the last shard was listed.
+    manifest = json.loads((again.path / "manifest.json").read_text())
+    manifest["shards"]["files"].popitem()
+    manifest["status"] = "running"
+    (again.path / "manifest.json").write_text(json.dumps(manifest))
+    (again.path / "summary.json").unlink()
+    with pytest.raises(StoreError, match="not finished"):
+        load_run(again.path)
+    assert content(certify_digits(again.path).path) == content(certified.path)
+
+
+def test_workers_write_the_same_bytes(certified: Run, tmp_path: Path) -> None:
+    assert content(certify_digits(tmp_path / "run", workers=2).path) == content(certified.path)
+
+
+def test_shards_of_another_size_hold_the_same_proofs(certified: Run, tmp_path: Path) -> None:
+    other = certify_digits(tmp_path / "run", batch_size=7)
+    kept = ["sample", "prediction", "status", "radius"]
+    pd.testing.assert_frame_equal(other.certificates[kept], certified.certificates[kept])
+
+
+def test_the_command_prints_what_is_proved_and_repeats_from_its_spec(tmp_path: Path) -> None:
+    words = "certify --model digits_cnn --data digits --samples 12 --threat linf:0.02 --quiet"
+    words += f" --method ibp --radii 0.001,1/255 --out {tmp_path / 'run'}"
+    done = subprocess.run(
+        [sys.executable, "-m", "robustcode", *words.split()], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    for word in ("clean", "certified at 0.001", "certified at 0.02", "right but not proved"):
+        assert word in done.stdout
+    run = load_run(tmp_path / "run")
+    assert [point["radius"] for point in run.summary["certified"]["curve"]] == [
+        0.001,
+        pytest.approx(1 / 255),
+        0.02,
+    ]
+    heights = [point["correct"] for point in run.summary["certified"]["curve"]]
+    assert heights == sorted(heights, reverse=True)
+    words = f"run {tmp_path / 'run' / 'spec.toml'} --out {tmp_path / 'again'} --quiet"
+    again = subprocess.run(
+        [sys.executable, "-m", "robustcode", *words.split()], capture_output=True, text=True
+    )
+    assert again.returncode == 0, again.stderr
+    assert content(tmp_path / "again") == content(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"method": "crwon"}, "Did you mean 'crown'"),
+        ({"method": "crown:sigma=1"}, "sigma"),
+        ({"defense": "gaussian-noise:sigma=0.1"}, "smoothing"),
+        ({"defense": "coded-smoothing:k=8"}, "coded"),
+        ({"defense": "jpeg"}, "jpeg"),
+        ({"method": "smoothing:sigma=0", "threat": "l2:0.1"}, "sigma"),
+        ({"method": "smoothing:sigma=0.25,alpha=0", "threat": "l2:0.1"}, "alpha"),
+        ({"method": "smoothing:sigma=0.25,alpha=1.5", "threat": "l2:0.1"}, "alpha"),
+        ({"method": "smoothing:sigma=0.25,draws=100", "threat": "l2:2"}, "draws"),
+        ({"radii": (-1.0,)}, "radii"),
+        ({"samples": 0}, "samples"),
+    ],
+    ids=str,
+)
+def test_a_request_in_vain_is_one_sentence_and_leaves_nothing(
+    change: dict[str, Any], says: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=says) as refused:
+        certify_digits(tmp_path / "run", **change)
+    assert len(str(refused.value)) > 20
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_radius_beyond_all_draws_is_told_with_the_draws_it_would_take(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"\d{4,}"):
+        certify_digits(tmp_path / "run", "smoothing:sigma=0.25,draws=1000", threat="l2:1")
+
+
+def test_an_attack_leaves_alone_what_is_certified_when_asked(
+    certified: Run, attacked: Run, tmp_path: Path
+) -> None:
+    spared = attack_digits(tmp_path / "run", certified=certified.path, skip_certified=True)
+    proved = set(certified.certificates.query("status == 'certified'")["sample"])
+    assert set(spared.records.query("proved")["sample"]) == proved
+    assert spared.records.query("proved").forwards.sum() == 0
+    assert spared.summary["robust"]["correct"] == attacked.summary["robust"]["correct"]
+    assert spared.summary["certified"]["correct"] == len(proved)
+
+
+def test_certificates_are_set_beside_the_attacks_of_a_smaller_eps(
+    certified: Run, tmp_path: Path
+) -> None:
+    nearer = attack_digits(tmp_path / "run", certified=certified.path, threat="linf:0.01")
+    assert nearer.summary["certified"]["correct"] == certified.summary["certified"]["correct"]
+    further = attack_digits(tmp_path / "far", certified=certified.path, threat="linf:0.03")
+    assert further.summary["certified"]["correct"] == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"threat": "l2:0.1"}, "norm"),
+        ({"defense": "bit-depth"}, "defence"),
+    ],
+    ids=str,
+)
+def test_certificates_of_something_else_are_refused(
+    change: dict[str, Any], says: str, certified: Run, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=says):
+        attack_digits(tmp_path / "run", certified=certified.path, **change)
+
+
+def forged(run: Run, out: Path) -> Run:
+    """The same run of certificates, had the method certified all that it found right."""
+    subprocess.run(["cp", "-r", run.path, out], check=True)
+    manifest = json.loads((out / "manifest.json").read_text())
+    for entry in manifest["shards"]["files"].values():
+        for name in entry["sha256"]:
+            proofs = from_lines((out / name).read_bytes(), name)
+            lies = [
+                Certificate(**{**vars(p), "status": Status.CERTIFIED, "radius": 0.02})
+                for p in proofs
+            ]
+            (out / name).write_bytes(to_lines(lies))
+            entry["sha256"][name] = hashlib.sha256((out / name).read_bytes()).hexdigest()
+    (out / "manifest.json").write_text(json.dumps(manifest))
+    return load_run(out)
+
+
+def test_certified_and_broken_stops_the_run_with_both_witnesses(
+    certified: Run, attacked: Run, tmp_path: Path
+) -> None:
+    lying = forged(certified, tmp_path / "forged")
+    with pytest.raises(ContractError, match="both certified and broken") as stopped:
+        bracket(lying, attacked)
+    assert "crown" in str(stopped.value)
+    assert "pgd" in str(stopped.value)
+    words = "attack --model digits_cnn --data digits --samples 40 --threat linf:0.02 --quiet"
+    words += f" --attack pgd:steps=10 --out {tmp_path / 'run'} --certified {lying.path}"
+    done = subprocess.run(
+        [sys.executable, "-m", "robustcode", *words.split()], capture_output=True, text=True
+    )
+    assert done.returncode == 3
+    assert "both certified and broken" in done.stderr
+    assert "Traceback" not in done.stderr
+    # The adversarial witness is there to be looked at.
+    assert list((tmp_path / "run" / "adversarial").iterdir())
+    words = f"report {lying.path} {attacked.path} --out {tmp_path / 'report'}"
+    done = subprocess.run(
+        [sys.executable, "-m", "robustcode", *words.split()], capture_output=True, text=True
+    )
+    assert done.returncode == 3
+
+
+def test_a_random_defence_contradicts_a_proof_only_beyond_chance() -> None:
+    proofs = Proofs({3: Proof(0.5, "smoothing proves it")})
+
+    def records(right: int) -> pd.DataFrame:
+        row = {"sample": 3, "finished": True, "votes": (100 - right, right), "label": 1}
+        row |= {"prediction": 0, "attack": "pgd", "distance": 0.1, "correct": right / 100}
+        return pd.DataFrame([row])
+
+    proofs.refuse_broken(records(35), "here")  # less than half, by chance
+    with pytest.raises(ContractError):
+        proofs.refuse_broken(records(5), "here")
+    NO_PROOFS.refuse_broken(records(5), "here")
+
+
+def test_a_report_of_both_sides_has_one_bracket(
+    certified: Run, attacked: Run, tmp_path: Path
+) -> None:
+    files = robustcode.report([certified.path, attacked.path], tmp_path / "report")
+    page = json.loads(files["json"].read_text())
+    rows = {row["name"]: row for row in page["rows"] if row["kind"] == "bracket"}
+    ends = [row for name, row in rows.items() if name.startswith("certified by crown")]
+    assert ends[0]["value"] == certified.summary["certified"]["accuracy"]
+    assert rows["left by the attacks"]["value"] == attacked.summary["robust"]["accuracy"]
+    assert ends[0]["value"] + rows["undecided"]["value"] + rows["broken"]["value"] == (
+        pytest.approx(1)
+    )
+    assert "undecided" in page["verdict"]
+    assert (tmp_path / "report" / "bracket.svg").exists()
+    alone = robustcode.report([certified.path], tmp_path / "alone")
+    assert "nothing was attacked" in alone["md"].read_text()
+
+
+def test_certificates_read_back_as_they_were_written() -> None:
+    proofs = [
+        Certificate(sample=3, label=1, prediction=None, status=Status.ABSTAINED, radius=0.0),
+        Certificate(
+            sample=9, label=1, prediction=1, status=Status.CERTIFIED, radius=0.5, alpha=0.001
+        ),
+    ]
+    assert from_lines(to_lines(proofs), "here") == proofs
+    assert list(table_of(proofs).status) == ["abstained", "certified"]
+    with pytest.raises(StoreError, match="here"):
+        from_lines(b'{"sample": 3}\n', "here")
