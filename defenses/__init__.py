@@ -10,6 +10,7 @@ from robustcode.defenses.jpeg import JPEG
 from robustcode.defenses.mixup_inference import MixupInference
 from robustcode.defenses.random_ensemble import RandomEnsemble
 from robustcode.defenses.random_resize_pad import RandomResizePad
+from robustcode.defenses.smoothing import Smoothing
 
 __all__ = [
     "ABSTAIN",
@@ -23,5 +24,6 @@ __all__ = [
     "MixupInference",
     "RandomEnsemble",
     "RandomResizePad",
+    "Smoothing",
     "coded_inference",
 ]

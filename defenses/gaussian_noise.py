@@ -1,13 +1,12 @@
 """Gaussian noise on the input, and a vote."""
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor, nn
 
 from robustcode.defenses.base import DEFENSES, Defense
-from robustcode.errors import ConfigError
+from robustcode.noise import Gaussian, Noise
 from robustcode.seeds import Streams
 
 
@@ -35,12 +34,16 @@ class GaussianNoise(Defense):
     votes: int = 1
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.sigma) and self.sigma >= 0):
-            raise ConfigError(f"sigma = {self.sigma}: a standard deviation is finite and >= 0")
+        Gaussian(sigma=self.sigma)  # a wrong sigma is met here
         super().__post_init__()
+
+    @property
+    def distribution(self) -> Noise:
+        """What is added to the input."""
+        return Gaussian(sigma=self.sigma)
 
     def logits(self, x: Tensor, streams: Streams) -> Tensor:
         """See Defense.logits."""
-        noise = streams.normal(*x.shape[1:], dtype=x.dtype)
-        scores: Tensor = self.model(x + self.sigma * noise)
+        noise = self.distribution.draw(streams, tuple(x.shape[1:]), x.dtype)
+        scores: Tensor = self.model(x + noise)
         return scores

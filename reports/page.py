@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,7 +111,7 @@ def compose(runs: Sequence[Run], not_begun: Sequence[str] = ()) -> Page:
     elif len(attacked) == 1 and pairs:
         title = f"How robust is {attacked[0].label}?"
         verdict = " ".join(map(bracket_verdict, pairs))
-        grids, charts = own, [Chart("accuracy", "Accuracy", _dots(every))]
+        grids, charts = own, [Chart("accuracy", "Accuracy", _dots(_both_sides(attacked[0], rows)))]
     elif len(found) == 1:
         title, verdict = f"How robust is {found[0].label}?", _verdict(found[0], every)
         grids, charts = own, [Chart("accuracy", "Accuracy", _dots(every))]
@@ -152,6 +152,14 @@ def compose(runs: Sequence[Run], not_begun: Sequence[str] = ()) -> Page:
         tuple(dict.fromkeys(line for source in found for line in _references(source))),
         tuple(every),
     )
+
+
+def _both_sides(attacked: Source, rows: Mapping[str, list[Row]]) -> list[Row]:
+    """What was measured by attacks, and all that is certified, each method once."""
+    certified = {
+        row.name: row for found in rows.values() for row in found if row.kind == "certified"
+    }
+    return [*(row for row in rows[attacked.label] if row.kind != "certified"), *certified.values()]
 
 
 def _curve_charts(curves: Sequence[Series], rows: dict[str, list[Row]]) -> list[Chart]:

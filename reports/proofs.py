@@ -102,6 +102,12 @@ def bracket_verdict(pair: Pair) -> str:
         for value, low, high in (found.certified, found.attacked)
     )
     undecided = int((found.table.state == "undecided").sum())
+    if found.attacked.value == found.certified.value:
+        return (
+            f"On {counted(count, 'sample')} of {pair.attack.fact('data')} in {found.threat}, the "
+            f"true robust accuracy of {pair.attack.label} is {attacked}: what {found.method} does "
+            "not certify, an attack breaks."
+        )
     return (
         f"On {counted(count, 'sample')} of {pair.attack.fact('data')} in {found.threat}, the true "
         f"robust accuracy of {pair.attack.label} lies between {certified}, which {found.method} "

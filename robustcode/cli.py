@@ -531,6 +531,8 @@ def _evaluate(spec: Any, out: Path, quiet: bool) -> None:
     for row in summary["attacks"]:
         rows.append((f"after {row['name']}" if row["after"] else row["name"], row))
     rows += [("worst case", summary["robust"])]
+    if summary["certified"]:
+        rows += [("certified", summary["certified"])]
     cells = [
         (name, *_measured(row, summary["samples"]), _right(row, summary["samples"]))
         for name, row in rows

@@ -35,9 +35,16 @@ class Progress(Protocol):
         """So many more passes of the model, forward or backward, of single samples."""
         ...
 
+    def proof(self, name: str, left: int) -> None:
+        """A method goes on with a shard of which so many samples are left."""
+        ...
+
 
 class Silent:
     """Tells nobody."""
+
+    def proof(self, name: str, left: int) -> None:
+        """See Progress.proof."""
 
     def attack(self, name: str, standing: int) -> None:
         """See Progress.attack."""
@@ -57,7 +64,12 @@ class Reporter:
     def attack(self, name: str, standing: int) -> None:
         """See Progress.attack."""
         self._flush()
-        self._send(("attack", name, standing))
+        self._send(("attack", name, f"{standing} standing"))
+
+    def proof(self, name: str, left: int) -> None:
+        """See Progress.proof."""
+        self._flush()
+        self._send(("attack", name, f"{left} left"))
 
     def passes(self, count: int) -> None:
         """See Progress.passes."""
@@ -83,7 +95,7 @@ class Bar:
         kind, *rest = message
         if kind == "attack":
             name, standing = rest
-            self._bar.update(self._task, description=name, standing=f"{standing} standing")
+            self._bar.update(self._task, description=name, standing=standing)
         elif kind == "passes":
             self._passes += rest[0]
             self._bar.update(self._task, passes=f"{self._passes:,} passes")
@@ -111,7 +123,7 @@ class Lines:
             self._last = time.monotonic()
             name, standing = rest
             print(
-                f"{self._done}/{self._steps} {name}: {standing} standing, {self._passes:,} passes",
+                f"{self._done}/{self._steps} {name}: {standing}, {self._passes:,} passes",
                 file=sys.stderr,
                 flush=True,
             )

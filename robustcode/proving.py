@@ -101,7 +101,7 @@ def prove_shard(
     def advance(count: int) -> None:
         nonlocal left
         left -= count
-        progress.attack(proving.name, left)
+        progress.proof(proving.name, left)
 
     advance(0)
     with global_draws(claim.seed, subject.device, int(samples[0])):

@@ -44,6 +44,29 @@ def proportion(successes: int, trials: int, confidence: float = 0.95) -> Proport
     return Proportion(successes / trials, *_clopper_pearson(successes, trials, confidence))
 
 
+def lower_bound(successes: ArrayLike, draws: ArrayLike, alpha: float) -> NDArray[np.float64]:
+    """The least fraction that so many ``successes`` are not too many for, one-sided; broadcast.
+
+    At or above the true fraction except with probability ``alpha`` at most, whatever that fraction
+    is, for a number of ``draws`` that was fixed beforehand. Not so where one looks and goes on: for
+    that see robustcode.stopping.
+
+    Source: Clopper and Pearson 1934, Biometrika 26(4); one-sided as in Cohen et al. 2019,
+    arXiv:1902.02918, section 3.2.2.
+
+    >>> float(lower_bound(100, 100, 0.001)) == 0.001 ** (1 / 100)
+    True
+    """
+    hits, trials = np.asarray(successes, np.float64), np.asarray(draws, np.float64)
+    if not (np.all(hits >= 0) and np.all(hits <= trials) and np.all(trials > 0)):
+        raise ValueError(f"{successes} successes in {draws} draws is not a proportion")
+    _check(1, 1, 1 - alpha)
+    # The quantile function is told of at least one success and one failure: what it would make
+    # of none has a closed form.
+    inner = betaincinv(np.maximum(hits, 1), np.maximum(trials - hits, 0) + 1, alpha)
+    return np.where(hits == 0, 0.0, np.where(hits == trials, alpha ** (1 / trials), inner))
+
+
 def wilson(successes: float, trials: float, confidence: float = 0.95) -> Proportion:
     """Fraction of successes with its Wilson score interval; counts may be effective counts.
 

@@ -11,7 +11,7 @@ BLOCKS = re.findall(r"^```python\n(.*?)^```$", TEXT, flags=re.DOTALL | re.MULTIL
 # In one process of their own: here they would stay registered for every later test.
 RUN = """
 import torch
-from robustcode import attack
+from robustcode import attack, certify
 from robustcode.models import build_model
 
 torch.manual_seed(0)
@@ -19,6 +19,8 @@ model = build_model("digits_linear", 2).eval()
 chosen = dict(attacks=["corners:tries=3"], defense="random-flip", samples=8, draws=4)
 run = attack(model, "stripes", "linf:0.1", "run", progress=False, **chosen)
 print(run.summary["samples"], run.summary["attacks"][0]["name"])
+proved = certify(model, "stripes", "l2:0.001", "plane", "proved", progress=False, samples=8)
+print(proved.summary["certified"]["method"])
 """
 
 
@@ -29,12 +31,12 @@ def test_the_examples_run(tmp_path: Path) -> None:
         [sys.executable, script.name], cwd=tmp_path, capture_output=True, text=True, timeout=120
     )
     assert answer.returncode == 0, answer.stderr
-    assert answer.stdout.splitlines()[-1] == "8 corners"
+    assert answer.stdout.splitlines()[-2:] == ["8 corners", "plane"]
 
 
 def test_there_is_an_example_of_each_kind() -> None:
     kinds = [re.findall(r"^@(\w+)\.register", block, flags=re.MULTILINE) for block in BLOCKS]
-    assert kinds == [["ATTACKS"], ["DEFENSES"], ["DATA"], ["MODELS"]]
+    assert kinds == [["ATTACKS"], ["DEFENSES"], ["METHODS"], ["DATA"], ["MODELS"]]
 
 
 def test_the_examples_are_linted_as_the_rest_is(tmp_path: Path) -> None:

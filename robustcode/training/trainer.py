@@ -83,8 +83,8 @@ class Trainer:
             torch.manual_seed(seed_of(self.spec.seed, "layers", epoch))
             # Equal batches: a small last one would be poor statistics for batch norm.
             for number, indices in enumerate(shuffled.tensor_split(self.batches)):
-                self._set_rate(epoch + number / self.batches)
-                total += self._step(indices, epoch) * len(indices)
+                done = (epoch + number / self.batches) / self.spec.epochs
+                total += self._step(indices, epoch, done) * len(indices)
                 count += len(indices)
                 if not math.isfinite(total):
                     raise self._diverged(f"the loss is {total}")
@@ -103,21 +103,20 @@ class Trainer:
                 right += int((guess == data.targets(rows)).sum())
         return right / len(indices)
 
-    def _step(self, indices: Tensor, epoch: int) -> float:
+    def _step(self, indices: Tensor, epoch: int, done: float) -> float:
         streams = Streams.of(self.spec.seed, "train", indices).child(epoch).to(self.device)
         x = self.data.images(indices).to(self.device)
         y = self.data.targets(indices).to(self.device)
         if self.spec.augment:
             x = crop_and_flip(x, streams.child("augment"))
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.spec.rate(done)
         self.optimizer.zero_grad()
-        loss = self.recipe.loss(self.network, x, y, streams.child("recipe"))
+        recipe = self.recipe.at(done)
+        loss = recipe.loss(self.network, x, y, streams.child("recipe"))
         torch.autograd.backward(loss)
         self.optimizer.step()
         return loss.item()
-
-    def _set_rate(self, epochs: float) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.spec.rate(epochs / self.spec.epochs)
 
     def _diverged(self, symptom: str) -> EngineError:
         return EngineError(

@@ -1,0 +1,73 @@
+"""How strongly draws speak for a success probability above p0: a bet that cannot win by chance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.special import betaincc, betaln, xlog1py, xlogy
+
+from robustcode.stopping.walk import Counts, Floats
+
+HALF = 0.5  # Jeffreys' prior Beta(1/2, 1/2), as in the Krichevsky-Trofimov estimator
+
+
+def above(successes: ArrayLike, draws: ArrayLike, probability: ArrayLike) -> Floats:
+    """Logarithm of the mean likelihood ratio of q to p0 over all q > p0; broadcast.
+
+    q is drawn from Jeffreys' prior, cut below p0 = ``probability``. Along a stream of success
+    probability p0 or less the ratio is a supermartingale that starts at 1, so that it ever reaches
+    1 / alpha with probability at most alpha (Ville 1939). It rises with the successes, since each
+    of the ratios does.
+
+    Source: Robbins 1970, Annals of Mathematical Statistics 41(5), for mixtures of ratios; here with
+    the prior cut so as to be one-sided.
+    """
+    hits = np.asarray(successes, np.float64)
+    misses = np.asarray(draws, np.float64) - hits
+    with np.errstate(divide="ignore"):  # no mass above p0 is left: log 0
+        mass = np.log(betaincc(HALF + hits, HALF + misses, probability))
+        mass -= np.log(betaincc(HALF, HALF, probability))
+    mass += betaln(HALF + hits, HALF + misses) - betaln(HALF, HALF)
+    return mass - xlogy(hits, probability) - xlog1py(misses, -np.asarray(probability))
+
+
+def both(successes: ArrayLike, draws: ArrayLike, probability: ArrayLike) -> Floats:
+    """Logarithm of the mean likelihood ratio of q to p0 over all q, by Jeffreys' prior; broadcast.
+
+    What the estimator of Krichevsky and Trofimov 1981, IEEE Transactions on Information Theory
+    27(2), bets on one draw after the other. It speaks against p0 on either side.
+    """
+    hits = np.asarray(successes, np.float64)
+    misses = np.asarray(draws, np.float64) - hits
+    ratio = betaln(HALF + hits, HALF + misses) - betaln(HALF, HALF)
+    return ratio - xlogy(hits, probability) - xlog1py(misses, -np.asarray(probability))
+
+
+def least(enough: Callable[[Counts], ArrayLike], start: Counts, stop: Counts) -> Counts:
+    """For each entry the smallest number in start .. stop - 1 that is ``enough``, ``stop`` if none.
+
+    ``enough`` maps numbers of the shape of ``start`` to booleans and, once true, stays true.
+    """
+    low, high = start.copy(), stop.copy()
+    while (low < high).any():
+        middle = (low + high) // 2
+        done = np.asarray(enough(np.minimum(middle, stop - 1)), dtype=bool)
+        high = np.where(done & (low < high), middle, high)
+        low = np.where(done | (low >= high), low, middle + 1)
+    return low
+
+
+def enough_above(looks: Counts, probability: float, threshold: float) -> Counts:
+    """Fewest successes at each look at which ``above`` reaches ``threshold``; draws + 1 if none."""
+    start = np.ceil(looks * probability).astype(np.int64)
+    return least(lambda hits: above(hits, looks, probability) >= threshold, start, looks + 1)
+
+
+def enough_below(looks: Counts, probability: float, threshold: float) -> Counts:
+    """Most successes at each look that speak as strongly for less than p0; -1 if none.
+
+    It is ``enough_above`` for the failures.
+    """
+    return looks - enough_above(looks, 1 - probability, threshold)
