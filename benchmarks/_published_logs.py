@@ -75,6 +75,4 @@ def log(folder: Path, data: str, sigma: float) -> Log:
 
 def table(logs: Sequence[Log], radii: Sequence[float]) -> list[list[float]]:
     """Of each log its sigma, the certified share by radius, the abstentions and the mean radius."""
-    return [
-        [one.sigma, *map(one.certified, radii), one.abstained, one.mean_radius] for one in logs
-    ]
+    return [[one.sigma, *map(one.certified, radii), one.abstained, one.mean_radius] for one in logs]

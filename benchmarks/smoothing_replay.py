@@ -7,16 +7,17 @@ behind it is found by inverting the Clopper-Pearson bound, and its share of the 
 the true probability. On streams of those probabilities the rules are compared at alpha = .001. The
 100 draws that chose the class are charged to every rule.
 
-Prints three tables in Markdown: the certified accuracy of the logs themselves; one radius at a time,
-where nothing is simulated, since average draws and power are computed exactly; and the whole curve,
-all radii a quarter apart on one stream, which is drawn ``--repeats`` times for each sample.
+Prints three tables in Markdown: the certified accuracy of the logs themselves; one radius at a
+time, where nothing is simulated, since average draws and power are computed exactly; and the whole
+curve, all radii a quarter apart on one stream, drawn ``--repeats`` times for each sample.
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -24,8 +25,7 @@ from typing import NamedTuple
 import numpy as np
 from _published_logs import ALPHA, CHOOSING, DRAWS, Floats, Log, log, table
 
-from robustcode.errors import ConfigError
-from robustcode.stopping import Verdict, fixed, ladder, sequential
+from robustcode.stopping import Verdict, fixed, ladder, needed, sequential
 from robustcode.stopping.peers import Horvath, Voracek
 from robustcode.stopping.radius import probability_at
 from robustcode.stopping.rules import Examined
@@ -139,32 +139,41 @@ def cells(folder: Path) -> Iterator[str]:
 
 def curves(folder: Path, repeats: int, seed: int) -> Iterator[str]:
     """All radii on one stream: mean draws until each is decided, and accuracy by radius."""
-    yield "| model, sigma | most | draws | saving | accuracy by radius - fixed 100k, in points | - fixed 10k |"
-    yield "|---|--:|--:|--:|---|---|"
+    yield (
+        "| model, sigma | most | draws | saving | certified by radius, step "
+        f"{STEP:g}, in % | above fixed 100k, in points | above fixed 10k |"
+    )
+    yield "|---|--:|--:|--:|---|---|---|"
     for data, sigma, _ in CELLS:
         one = log(folder, data, sigma)
         for most in (FEW, MOST):
             generator = np.random.default_rng(seed)
-            radii, mean, accuracy = curve(one, most, repeats, generator)
-            before = [
-                [spent(fixed(probability_at(r, sigma), ALPHA, n), one).accuracy for r in radii]
-                for n in (DRAWS, DRAWS // 10)
-            ]
-            against = [
-                ", ".join(f"{100 * d:+.2f}" for d in accuracy - np.array(b)) for b in before
-            ]
+            mean, accuracy = curve(one, most, repeats, generator)
+            others = [fixed_curve(one, draws, len(accuracy)) for draws in (DRAWS, DRAWS // 10)]
+            shown = [" ".join(f"{100 * share:.1f}" for share in accuracy)]
+            shown += [" ".join(f"{100 * gap:+.2f}" for gap in accuracy - other) for other in others]
+            saving = (CHOOSING + DRAWS) / mean
             yield (
-                f"| {data} {sigma:g} | {most:,} | {mean:,.0f} | {(CHOOSING + DRAWS) / mean:.1f}x "
-                f"| {against[0]} | {against[1]} |"
+                f"| {data} {sigma:g} | {most:,} | {mean:,.0f} | {saving:.1f}x | "
+                + " | ".join(shown)
+                + " |"
             )
+
+
+def fixed_curve(one: Log, draws: int, radii: int) -> Floats:
+    """The share that one look after so many draws certifies at each radius."""
+    found = np.zeros(radii)
+    for number in range(min(radii, len(_provable(one.sigma, draws)))):
+        rule = fixed(probability_at(STEP * number, one.sigma), ALPHA, draws)
+        found[number] = spent(rule, one).accuracy
+    return found
 
 
 def curve(
     one: Log, most: int, repeats: int, generator: np.random.Generator
-) -> tuple[list[float], float, Floats]:
-    """The radii that ``most`` draws can prove, mean draws, and the share certified at each."""
-    radii = list(_provable(one.sigma, most))
-    rungs = ladder([probability_at(radius, one.sigma) for radius in radii], ALPHA, most)
+) -> tuple[float, Floats]:
+    """Mean draws until all radii that ``most`` draws can prove are decided, and what each gives."""
+    rungs = ladder(_provable(one.sigma, most), ALPHA, most)
     chances = np.tile(one.chances(), repeats)
     guessed = np.isnan(chances)
     chances[guessed] = generator.uniform(0.25, 0.5, int(guessed.sum()))
@@ -177,17 +186,13 @@ def curve(
         successes += generator.binomial(draws, chances)
         verdicts = rungs.after(look, successes, verdicts)
     certified = (verdicts == Verdict.CERTIFIED) & right[:, None]
-    return radii, float(taken.mean()), certified.mean(axis=0)
+    return float(taken.mean()), certified.mean(axis=0)
 
 
-def _provable(sigma: float, most: int) -> Iterator[float]:
-    """The radii, a step apart from 0 on, that so many draws can prove."""
-    for step in range(1000):
-        try:
-            fixed(probability_at(STEP * step, sigma), ALPHA, most)
-        except ConfigError:
-            return
-        yield STEP * step
+def _provable(sigma: float, most: int) -> list[float]:
+    """What must be exceeded for each radius, from 0 on, that so many draws can prove."""
+    wanted = (probability_at(STEP * step, sigma) for step in itertools.count())
+    return list(itertools.takewhile(lambda p: needed(p, ALPHA) <= most, wanted))
 
 
 if __name__ == "__main__":

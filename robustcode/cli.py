@@ -397,6 +397,58 @@ def train(
 
 
 @app.command()
+def audit(
+    rule: Annotated[
+        str,
+        typer.Argument(
+            help="NAME:key=value,.. (see `list rules`), or table:file=FILE with a rule's looks and "
+            "boundaries."
+        ),
+    ],
+    probability: Annotated[
+        float | None, typer.Option(help="The probability that certification says is exceeded.")
+    ] = None,
+    sigma: Annotated[
+        float | None, typer.Option(help="Instead, with --radius: the scale of Gaussian noise.")
+    ] = None,
+    radius: Annotated[float | None, typer.Option(help="Likewise: the l2 radius.")] = None,
+    alpha: Annotated[
+        float, typer.Option(help="The error that the rule says it makes at most.")
+    ] = 0.001,
+    draws: Annotated[
+        int | None, typer.Option(help="Draws of a stream at most; the rule's own if not given.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """The true error of a stopping rule for random draws, computed exactly: no simulation."""
+    from dataclasses import asdict
+
+    from robustcode.errors import ConfigError
+    from robustcode.noise import Gaussian
+    from robustcode.stopping.audit import audit as examine
+
+    if probability is None and sigma is not None and radius is not None:
+        if min(sigma, radius) <= 0:
+            raise ConfigError(f"sigma = {sigma:g} and radius = {radius:g} must both be above 0")
+        probability = Gaussian(sigma=sigma).probability(radius)
+    elif probability is None or sigma is not None or radius is not None:
+        raise ConfigError("name the bound as --probability P, or as --sigma S with --radius R")
+    found = examine(rule, probability, alpha, draws)
+    if as_json:
+        typer.echo(json.dumps({**asdict(found), "outcome": found.outcome}, indent=2))
+        return
+    cells = [
+        (f"{truth:.6f}", f"{found.power[truth]:.3g}", f"{found.draws[truth]:,.0f}", "")
+        for truth in found.power
+    ]
+    notes = [
+        f"the first row is the bound itself: to certify there is the error, {found.error:.4g}, "
+        f"which is {found.share:.3f} of alpha = {found.alpha:g}; {found.rule} {found.outcome}"
+    ]
+    _print_table(("true probability", "certifies", "mean draws", ""), cells, notes)
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Where runs and report are written.")] = Path("demo"),
     workers: Annotated[int, typer.Option(help="Processes.")] = 2,
@@ -413,8 +465,8 @@ def list_(
     what: Annotated[
         str,
         typer.Argument(
-            help="attacks, defenses, adversaries, models, data, recipes, methods, suites, or the "
-            "attacks of a library: torchattacks, foolbox."
+            help="attacks, defenses, adversaries, models, data, recipes, methods, rules, suites, "
+            "or the attacks of a library: torchattacks, foolbox."
         ),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,

@@ -29,6 +29,7 @@ def listing(what: str) -> list[dict[str, Any]]:
         "data": _data,
         "recipes": _recipes,
         "methods": _methods,
+        "rules": _rules,
         "suites": _suites,
     }
     if what not in kinds:
@@ -128,6 +129,12 @@ def _methods() -> Table:
     from robustcode.certify import METHODS
 
     return METHODS
+
+
+def _rules() -> Table:
+    from robustcode.stopping.audit import RULES
+
+    return RULES
 
 
 def _suites() -> Table:

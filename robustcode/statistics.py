@@ -59,7 +59,7 @@ def lower_bound(successes: ArrayLike, draws: ArrayLike, alpha: float) -> NDArray
     """
     hits, trials = np.asarray(successes, np.float64), np.asarray(draws, np.float64)
     if not (np.all(hits >= 0) and np.all(hits <= trials) and np.all(trials > 0)):
-        raise ValueError(f"{successes} successes in {draws} draws is not a proportion")
+        raise ValueError(f"{successes!r} successes in {draws!r} draws is not a proportion")
     _check(1, 1, 1 - alpha)
     # The quantile function is told of at least one success and one failure: what it would make
     # of none has a closed form.

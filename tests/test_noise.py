@@ -24,7 +24,7 @@ DENSITIES = {
 }
 PROBABILITIES = [0.5, 0.6, 0.9, 0.99, 0.9999]
 # Cells of the grids below along one value, and the error that so coarse a sum makes.
-CELLS, SUMMED = 1001, 3e-3
+CELLS, SUMMED = 401, 3e-3
 
 each = pytest.mark.parametrize("noise", NOISES, ids=list(KINDS))
 
@@ -82,7 +82,7 @@ def test_no_set_of_two_values_loses_more(noise: Noise, probability: float, share
 def grids(noise: Noise, move: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mass of each cell of a plane under the noise, and under the noise after a move."""
     density = DENSITIES[type(noise)]
-    edges = np.linspace(-12 * SIGMA, 12 * SIGMA, CELLS + 1)
+    edges = np.linspace(-8 * SIGMA, 8 * SIGMA, CELLS + 1)
 
     def mass(value: float) -> np.ndarray:
         return np.diff(density.cdf(edges - value))

@@ -24,6 +24,7 @@ from robustcode.errors import ConfigError, EngineError, RobustcodeError, StoreEr
 from robustcode.seeds import Streams
 from robustcode.threat import ThreatModel
 from robustcode.training import (
+    IBP,
     RECIPES,
     Adversarial,
     Mixup,
@@ -121,8 +122,11 @@ def trainer_of(described: TrainSpec, recipe: Recipe, samples: Tensor) -> Trainer
 
 
 def recipe_text(name: str) -> str:
-    fields = {field.name for field in dataclasses.fields(RECIPES.get(name))}
-    return f"{name}:threat={THREAT}" if "threat" in fields else name
+    recipe = RECIPES.get(name)
+    # A bound is above all that an attack finds: in a ball as large two epochs would teach little.
+    threat = "linf:0.02" if issubclass(recipe, IBP) else THREAT
+    fields = {field.name for field in dataclasses.fields(recipe)}
+    return f"{name}:threat={threat}" if "threat" in fields else name
 
 
 def accuracy_under_pgd(out: Path | None, model: str = "digits_cnn") -> float:

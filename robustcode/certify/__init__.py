@@ -5,7 +5,8 @@ A module per method, named as it is registered.
 
 from robustcode.certificates import Certificate, Status
 from robustcode.certify.base import METHODS, Claim, Method, Prover
+from robustcode.certify.coded import Coded
 from robustcode.certify.crown import CROWN
 from robustcode.certify.ibp import IBP
 
-__all__ = ["CROWN", "IBP", "METHODS", "Certificate", "Claim", "Method", "Prover", "Status"]
+__all__ = ["CROWN", "IBP", "METHODS", "Certificate", "Claim", "Coded", "Method", "Prover", "Status"]

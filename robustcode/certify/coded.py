@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -13,11 +13,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from robustcode.adversary import Batch, Solo
-from robustcode.bounds import Network, network_of
+from robustcode.bounds import network_of
 from robustcode.certificates import Certificate, Status
 from robustcode.certify.base import METHODS, Advance, Claim, Method, Prover
+from robustcode.certify.coded_decisions import Decisions
 from robustcode.certify.coded_margins import Joint
-from robustcode.certify.coded_mixing import Mixing, mixing
 from robustcode.certify.course import RULES, Estimator
 from robustcode.defenses import ABSTAIN, CodedSmoothing
 from robustcode.errors import ConfigError
@@ -46,12 +46,14 @@ class Coded(Method):
     batch all samples of its batch move, each by eps. Of mates beyond that, which an adversary may
     choose, nothing can be proved: batch integrity is required.
 
+    The model is bounded as the function of real numbers that it is; see ``coded_margins.Joint``.
+
     Source: the research notes on certification, section 6, theorems A and B, derived there. Linear
     bounds of the model: CROWN, Zhang et al. 2018, arXiv:1811.00866.
 
     Attributes:
-        estimator: fixed, of all draws, which bounds q from below; sequential, which stops as soon as
-            q is shown to be above 1/2 or not worth more draws, and bounds it by 1/2; or anytime,
+        estimator: fixed, of all draws, which bounds q from below; sequential, which stops as soon
+            as q is shown to be above 1/2 or not worth more draws, and bounds it by 1/2; or anytime,
             which stops early and bounds q.
         alpha: probability with which a proof over draws may be false.
         draws: decisions that are looked at, or at most, of a defence that draws afresh.
@@ -100,20 +102,6 @@ class Coded(Method):
         return _Coded(self, claim, defense)
 
 
-class _Reached(NamedTuple):
-    """What bounds prove of one decision about each row.
-
-    Attributes:
-        label: the class that it is for, int64 of shape (batch,); ABSTAIN if none.
-        level: how many of the radii are proved for it, from the smallest, int64 of shape (batch,).
-        margin: the least margin at the threat's eps, float64 of shape (batch,).
-    """
-
-    label: Tensor
-    level: Tensor
-    margin: Tensor
-
-
 class _Tally:
     """What draws have shown of some samples so far."""
 
@@ -141,9 +129,10 @@ class _Tally:
 class _Coded(Prover):
     def __init__(self, method: Coded, claim: Claim, defense: CodedSmoothing) -> None:
         self.method, self.claim, self.defense = method, claim, defense
-        self.network: Network = network_of(defense.model, claim.example)
-        self.joint = Joint(self.network, claim.threat, claim.example.dtype, claim.rows)
+        network = network_of(defense.model, claim.example)
+        joint = Joint(network, claim.threat, claim.example.dtype, claim.rows)
         self.at = claim.radii.index(claim.threat.eps)
+        self.decisions = Decisions(defense, joint, claim.radii, self.at)
 
     @torch.no_grad()
     def prove(self, x: Tensor, y: Tensor, streams: Streams, advance: Advance) -> list[Certificate]:
@@ -160,35 +149,44 @@ class _Coded(Prover):
         """Rows that are proved together: those of a coded batch, or as many as memory holds."""
         rows = torch.arange(len(streams), device=streams.keys.device)
         if streams.together is None:
-            yield from rows.split(max(1, self.claim.rows // self.defense.passes))
+            each = self.defense.passes * self.defense.votes
+            yield from rows.split(max(1, self.claim.rows // each))
         else:
             for number in streams.together.samples.unique():
                 yield rows[streams.together.samples == number]
 
     def _of_one(self, x: Tensor, y: Tensor, streams: Streams) -> list[Certificate]:
         """Theorem A: of the one draw that there is."""
-        reached = self._decision(x, streams)
-        proofs = zip(y, streams.samples, reached.label, reached.level, reached.margin, strict=True)
+        reached = self.decisions.reached(x, streams)
         return [
-            self._certificate(int(sample), int(label), int(decided), int(level), float(margin))
-            for label, sample, decided, level, margin in proofs
+            self._certificate(
+                int(streams.samples[row]),
+                int(y[row]),
+                int(reached.label[row]),
+                int(reached.level[row]),
+                float(reached.margin[row]),
+                reached.passes[:, row],
+            )
+            for row in range(len(x))
         ]
 
     def _over_draws(self, x: Tensor, y: Tensor, streams: Streams) -> list[Certificate]:
         """Theorem B: of a share of all draws."""
         method = self.method
-        chosen = self._chosen(x, streams.child("select"))
+        chosen, forwards = self._chosen(x, streams.child("select"))
+        passes = torch.stack([forwards, torch.zeros_like(forwards)])
         boundaries, bound = method.boundaries, RULES[method.estimator].bound
         tally = _Tally(len(x), len(self.claim.radii))
         rows = torch.arange(len(x), device=x.device)
         for look, after in enumerate(boundaries.looks.tolist()):
             at = rows.cpu().numpy()
             for draw in range(int(tally.draws[at[0]]), after):
-                reached = self._decision(x[rows], streams[rows].child("draw", draw))
+                reached = self.decisions.reached(x[rows], streams[rows].child("draw", draw))
                 level = reached.level.cpu().numpy()
                 passed = np.arange(len(self.claim.radii)) < level[:, None]
                 tally.proved[at] += passed & _equal(reached.label, chosen[rows])[:, None]
                 tally.right[at] += passed[:, self.at] & _equal(reached.label, y[rows])
+                passes[:, rows] += reached.passes
             tally.draws[at] = after
             if bound is not None:
                 counts = np.stack([tally.proved[at, self.at], tally.right[at]])
@@ -212,6 +210,7 @@ class _Coded(Prover):
                     int(chosen[row]),
                     int(levels[row]),
                     float(least[row]),
+                    passes[:, row],
                 ),
                 share=float(share[row]),
                 alpha=method.alpha,
@@ -220,66 +219,22 @@ class _Coded(Prover):
             for row in range(len(x))
         ]
 
-    def _chosen(self, x: Tensor, streams: Streams) -> Tensor:
-        """The class that most decisions about the clean sample are for; ABSTAIN if none."""
+    def _chosen(self, x: Tensor, streams: Streams) -> tuple[Tensor, Tensor]:
+        """The class that most decisions about the clean sample are for, and passes it took.
+
+        ABSTAIN where there is none.
+        """
         votes = torch.zeros(len(x), self.claim.classes + 1, dtype=torch.int64, device=x.device)
         for draw in range(self.method.selection):
             label = self.defense.decide(x, streams.child("draw", draw))
             votes += F.one_hot(label + 1, votes.shape[1])  # abstentions in front
         most = votes[:, 1:].max(1)
         alone = (votes[:, 1:] == most.values[:, None]).sum(1) == 1
-        return most.indices.where(alone, ABSTAIN)
-
-    def _decision(self, x: Tensor, streams: Streams) -> _Reached:
-        """What is proved of the decision that the defence makes in the draws of ``streams``."""
-        defense = self.defense
-        # Fixed draws are the same at each vote.
-        votes = defense.votes if defense.stochastic else 1
-        drawn = [streams.child("vote", vote) for vote in range(votes)]
-        scores = [defense.logits(x, each) for each in drawn]
-        mixings = [mixing(defense, x, each) for each in drawn]
-        if defense.mean or votes == 1:
-            return self._reached(Mixing.joined(mixings), x, torch.stack(scores).sum(0))
-        each = [self._reached(*one) for one in zip(mixings, [x] * votes, scores, strict=True)]
-        labels = torch.stack([one.label for one in each])
-        label = labels.mode(0).values
-        # What more than half of the votes are proved for is decided, whatever the others say. A
-        # vote for another class proves nothing of this one.
-        level = torch.stack([one.level for one in each]).where(labels == label, 0)
-        margin = torch.stack([one.margin for one in each]).where(labels == label, -torch.inf)
-        decides = votes // 2  # from 0, the last of the fewest votes that are more than half
-        return _Reached(
-            label,
-            level.sort(0, descending=True).values[decides],
-            margin.sort(0, descending=True).values[decides],
-        )
-
-    def _reached(self, mixed: Mixing, x: Tensor, scores: Tensor) -> _Reached:
-        """What is proved of the class of the highest of ``scores``."""
-        whole = torch.where(scores.isnan().any(1), ABSTAIN, scores.nan_to_num().argmax(1))
-        tasks = mixed.decoder.shape[:2]
-        images, label = x.unflatten(0, tasks), whole.view(tasks)
-        radii = self.claim.radii
-
-        def least(wanted: Tensor, number: int) -> Tensor:
-            return self.joint.margins(mixed, images, label, wanted, radii[number])
-
-        margin = least(label != ABSTAIN, self.at)
-        holds = margin > 0
-        level = torch.where(holds, self.at + 1, 0)
-        # What holds within a ball holds within each that is smaller.
-        rising, falling = holds, (label != ABSTAIN) & ~holds
-        for number in range(self.at + 1, len(radii)):
-            rising = least(rising, number) > 0
-            level[rising] = number + 1
-        for number in reversed(range(self.at)):
-            holds = least(falling, number) > 0
-            level[holds] = number + 1
-            falling = falling & ~holds
-        return _Reached(whole, level.flatten(), margin.flatten())
+        each = self.defense.votes * self.decisions.forwards(streams)
+        return most.indices.where(alone, ABSTAIN), self.method.selection * each
 
     def _certificate(
-        self, sample: int, label: int, decided: int, level: int, bound: float
+        self, sample: int, label: int, decided: int, level: int, bound: float, passes: Tensor
     ) -> Certificate:
         if decided == ABSTAIN:
             status = Status.ABSTAINED
@@ -294,6 +249,8 @@ class _Coded(Prover):
             status=status,
             radius=self.claim.radii[level - 1] if level else 0.0,
             bound=None if decided == ABSTAIN else bound,
+            forwards=int(passes[0]),
+            backwards=int(passes[1]),
             seed=self.claim.seed,
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,7 +22,23 @@ from robustcode.bounds import (
 )
 from robustcode.bounds.rounding import gamma
 from robustcode.certify.coded_mixing import Mixing
+from robustcode.certify.ibp import PASSES
 from robustcode.threat import ROUNDINGS, Norm, ThreatModel
+
+
+class Least(NamedTuple):
+    """What bounds show of the members of some tasks, each (tasks, members).
+
+    Attributes:
+        margin: a lower bound on the least margin, float64; -inf where nothing was asked.
+        forwards: forward passes that it took, int64, those for coded images in equal parts; see
+            Certificate.
+        backwards: backward passes, likewise.
+    """
+
+    margin: Tensor
+    forwards: Tensor
+    backwards: Tensor
 
 
 @dataclass(frozen=True)
@@ -54,13 +71,14 @@ class Joint:
     @torch.no_grad()
     def margins(
         self, mixing: Mixing, x: Tensor, classes: Tensor, wanted: Tensor, eps: float
-    ) -> Tensor:
-        """Least margin of a class over any other if all members move by ``eps``, (tasks, members).
+    ) -> Least:
+        """The least margin of each member's class over any other if all members move by ``eps``.
 
-        ``x`` is (tasks, members, ...), ``classes`` int64 and ``wanted`` a mask of (tasks, members);
-        what is not wanted is -inf.
+        ``x`` is (tasks, members, ...), ``classes`` int64 and ``wanted``, which members it is asked
+        of, a mask of (tasks, members).
         """
         found = torch.full(wanted.shape, -torch.inf, dtype=torch.float64, device=x.device)
+        forwards, backwards = torch.zeros_like(classes), torch.zeros_like(classes)
         size = max(1, self.rows // mixing.encoder.shape[1])
         for tasks in torch.arange(len(x), device=x.device).split(size):
             if not wanted[tasks].any():
@@ -72,7 +90,12 @@ class Joint:
                 task, member = part.unbind(1)
                 least = batch.margins(task, member, classes[tasks][task, member])
                 found[tasks[task], member] = least
-        return found
+                backwards[tasks[task], member] += each
+            asked = wanted[tasks].long()
+            sharing = asked.sum(1, keepdim=True).clamp(min=1)
+            forwards[tasks] += asked * batch.forwards // sharing
+            backwards[tasks] += asked * batch.backwards[:, None] // sharing
+        return Least(found, forwards, backwards)
 
 
 class _Batch:
@@ -83,7 +106,12 @@ class _Batch:
         self.shape = x.shape[2:]
         self.rounded = self._rounding()
         self.region = self._region()
-        self.bounds = crown_bounds(joint.network, self.region, rows=joint.rows)
+        carried = torch.zeros(len(self.region.x), dtype=torch.int64, device=x.device)
+        self.bounds = crown_bounds(joint.network, self.region, rows=joint.rows, carried=carried)
+        # Of a task; intervals come first, and what they leave open is carried back.
+        tasks, rows = mixing.encoder.shape[:2]
+        self.forwards = PASSES * rows
+        self.backwards = carried.view(tasks, rows).sum(1)
         self.erring = self._errors()
 
     def margins(self, task: Tensor, member: Tensor, label: Tensor) -> Tensor:

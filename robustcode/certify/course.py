@@ -76,16 +76,16 @@ class Proof(NamedTuple):
 
     Attributes:
         rungs: how many of the ladder are certified, from the lowest.
-        successes: draws for the class up to each look that was taken.
+        successes: of the draws, those that were for the class.
     """
 
     rungs: int
-    successes: tuple[int, ...]
+    successes: int
     draws: int
     forwards: int
 
 
-NO_PROOF = Proof(0, (), 0, 0)
+NO_PROOF = Proof(0, 0, 0, 0)
 
 
 def choose(most: int) -> Course[Choice]:
@@ -110,29 +110,29 @@ def prove(chosen: int, rungs: Ladder, free: int) -> Course[Proof]:
     a rung is decided can only keep it from being certified.
     """
     verdicts = rungs.start(1)
-    successes: list[int] = []
-    draws = forwards = 0
+    successes = draws = forwards = 0
     for look, after in enumerate(rungs.looks.tolist()):
         tally = yield after - draws
         draws, forwards = after, forwards + tally.forwards
-        successes.append(int(tally.votes[chosen]) + sum(successes[-1:]))
-        verdicts = rungs.after(look, successes[-1:], verdicts)
+        successes += int(tally.votes[chosen])
+        verdicts = rungs.after(look, [successes], verdicts)
         if (verdicts[0, free:] != Verdict.OPEN).all():
             break
     certified = int((verdicts == Verdict.CERTIFIED).sum())
-    return Proof(certified, tuple(successes), draws, forwards)
+    return Proof(certified, successes, draws, forwards)
 
 
 def shown(proofs: Sequence[Proof], rungs: Ladder, bound: Bound | None) -> list[float]:
-    """The least probability that the draws of each proof show, 0 if none: a rung, or more by
-    ``bound``, which is asked about all of them in one call.
-    """  # noqa: D205
-    certified = [rungs.rungs[p.rungs - 1].probability if p.rungs else 0.0 for p in proofs]
-    looks = [rungs.looks[: len(proof.successes)] for proof in proofs]
-    if bound is None or not any(map(len, looks)):
-        return certified
-    successes = np.concatenate([proof.successes for proof in proofs])
-    least = bound(successes, np.concatenate(looks), rungs.rungs[0].alpha)
-    ends = np.cumsum([len(part) for part in looks])[:-1]
-    best = [float(part.max(initial=0.0)) for part in np.split(least, ends)]
-    return list(map(max, certified, best))
+    """The least probability that the draws of each proof show, 0 if none.
+
+    It is that of the highest certified rung, or what ``bound`` says of all draws if that is more.
+    """
+    least = [rungs.rungs[p.rungs - 1].probability if p.rungs else 0.0 for p in proofs]
+    made = [place for place, proof in enumerate(proofs) if proof.draws]
+    if bound is not None and made:
+        successes = [proofs[place].successes for place in made]
+        draws = [proofs[place].draws for place in made]
+        bounds = bound(successes, draws, rungs.rungs[0].alpha)
+        for place, value in zip(made, bounds.tolist(), strict=True):
+            least[place] = max(least[place], value)
+    return least

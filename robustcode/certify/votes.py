@@ -125,7 +125,7 @@ def _goes_on(voter: _Voter[T], tally: Tally | None, results: dict[int, T]) -> bo
 
 def _counted(
     batch: Sequence[tuple[_Voter[T], int]], vote: Vote, classes: int
-) -> tuple[Counts, NDArray[np.float64]]:
+) -> tuple[Counts, Counts]:
     """One batch of draws: votes of shape (voters, classes), and passes of shape (voters,)."""
     sizes = [count for _, count in batch]
     owner = np.repeat(np.arange(len(batch)), sizes)
@@ -134,7 +134,7 @@ def _counted(
     ballot = vote(torch.from_numpy(places), torch.from_numpy(numbers))
     # A column more, in front, for what is for no class.
     cells = owner * (classes + 1) + (ballot.classes.cpu().numpy() - NO_VOTE)
-    votes = np.bincount(cells, minlength=len(batch) * (classes + 1))
+    votes = np.bincount(cells, minlength=len(batch) * (classes + 1)).astype(np.int64)
     passes = torch.as_tensor(ballot.forwards).expand(len(owner)).cpu().numpy()
-    forwards = np.bincount(owner, weights=passes)
+    forwards = np.bincount(owner, weights=passes).astype(np.int64)
     return votes.reshape(len(batch), classes + 1)[:, 1:], forwards

@@ -8,27 +8,24 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-from robustcode.errors import ConfigError
 from robustcode.stopping.boundaries import Boundaries
-from robustcode.stopping.evidence import above, enough_above, enough_below
-from robustcode.stopping.schedule import GROWTH, enough, looks
+from robustcode.stopping.evidence import above, enough_above, hopeless
+from robustcode.stopping.schedule import GROWTH, PATIENCE, enough, looks
 from robustcode.stopping.walk import Floats
 
 
 @functools.cache
 def anytime(
-    probability: float, alpha: float, draws: int, beta: float = 0.05, growth: float = GROWTH
+    probability: float, alpha: float, draws: int, patience: float = PATIENCE, growth: float = GROWTH
 ) -> Boundaries:
     """Certify as soon as ``anytime_lower`` exceeds ``probability``, looked at now and then.
 
     Gives up as ``sequential`` does. Its error is below ``alpha`` by a factor of about two: what it
     does not know is when it will be looked at.
     """
-    if not 0 < beta < 1:
-        raise ConfigError(f"beta = {beta:g} is not between 0 and 1; .05 is usual")
     enough(probability, alpha, draws)
     when = looks(draws, growth)
-    give_up = enough_below(when, probability, -math.log(beta))
+    give_up = hopeless(when, probability, patience)
     certify = np.maximum(enough_above(when, probability, -math.log(alpha)), give_up + 1)
     give_up[-1] = certify[-1] - 1
     return Boundaries(
@@ -53,7 +50,7 @@ def anytime_lower(successes: ArrayLike, draws: ArrayLike, alpha: float) -> Float
         np.asarray(successes, np.float64), np.asarray(draws, np.float64)
     )
     if not (np.all(hits >= 0) and np.all(hits <= count) and np.all(count > 0)):
-        raise ValueError(f"{successes} successes in {draws} draws is not a proportion")
+        raise ValueError(f"{successes!r} successes in {draws!r} draws is not a proportion")
     if not 0 < alpha < 1:
         raise ValueError(f"alpha = {alpha:g} is not between 0 and 1")
     low, high = np.zeros(hits.shape), hits / count

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,7 +87,13 @@ class Boundaries:
         """With which probability a stream of that ``probability`` stops where, and how."""
         if not 0 <= probability <= 1:
             raise ValueError(f"{probability} is no probability")
-        return walk(list(increments(self.looks, probability)), self.certify, self.give_up)
+        return _ways(self, probability)
+
+
+# A few are kept: power and mean draws are asked for at the same places.
+@functools.lru_cache(maxsize=8)
+def _ways(rule: Boundaries, probability: float) -> Walk:
+    return walk(list(increments(rule.looks, probability)), rule.certify, rule.give_up)
 
 
 def check(probability: float, alpha: float, draws: int = 1) -> None:
@@ -98,7 +105,7 @@ def check(probability: float, alpha: float, draws: int = 1) -> None:
         )
     if not 0 < alpha < 1:
         raise ConfigError(
-            f"alpha = {alpha:g} is not between 0 and 1; .001 is usual: one proof in a thousand false"
+            f"alpha = {alpha:g} is not between 0 and 1; .001 is usual: one false proof in a thousand"
         )
     if draws < 1:
         raise ConfigError(f"draws = {draws} decide nothing; make 1 or more")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import betaincc, betaln, xlog1py, xlogy
 
 from robustcode.stopping.walk import Counts, Floats
@@ -24,13 +24,13 @@ def above(successes: ArrayLike, draws: ArrayLike, probability: ArrayLike) -> Flo
     Source: Robbins 1970, Annals of Mathematical Statistics 41(5), for mixtures of ratios; here with
     the prior cut so as to be one-sided.
     """
-    hits = np.asarray(successes, np.float64)
+    hits, rate = np.asarray(successes, np.float64), np.asarray(probability, np.float64)
     misses = np.asarray(draws, np.float64) - hits
     with np.errstate(divide="ignore"):  # no mass above p0 is left: log 0
-        mass = np.log(betaincc(HALF + hits, HALF + misses, probability))
-        mass -= np.log(betaincc(HALF, HALF, probability))
+        mass = np.log(betaincc(HALF + hits, HALF + misses, rate))
+        mass -= np.log(betaincc(HALF, HALF, rate))
     mass += betaln(HALF + hits, HALF + misses) - betaln(HALF, HALF)
-    return mass - xlogy(hits, probability) - xlog1py(misses, -np.asarray(probability))
+    return mass - xlogy(hits, rate) - xlog1py(misses, -rate)
 
 
 def both(successes: ArrayLike, draws: ArrayLike, probability: ArrayLike) -> Floats:
@@ -39,10 +39,10 @@ def both(successes: ArrayLike, draws: ArrayLike, probability: ArrayLike) -> Floa
     What the estimator of Krichevsky and Trofimov 1981, IEEE Transactions on Information Theory
     27(2), bets on one draw after the other. It speaks against p0 on either side.
     """
-    hits = np.asarray(successes, np.float64)
+    hits, rate = np.asarray(successes, np.float64), np.asarray(probability, np.float64)
     misses = np.asarray(draws, np.float64) - hits
     ratio = betaln(HALF + hits, HALF + misses) - betaln(HALF, HALF)
-    return ratio - xlogy(hits, probability) - xlog1py(misses, -np.asarray(probability))
+    return ratio - xlogy(hits, rate) - xlog1py(misses, -rate)
 
 
 def least(enough: Callable[[Counts], ArrayLike], start: Counts, stop: Counts) -> Counts:
@@ -65,9 +65,20 @@ def enough_above(looks: Counts, probability: float, threshold: float) -> Counts:
     return least(lambda hits: above(hits, looks, probability) >= threshold, start, looks + 1)
 
 
-def enough_below(looks: Counts, probability: float, threshold: float) -> Counts:
-    """Most successes at each look that speak as strongly for less than p0; -1 if none.
+def hopeless(looks: Counts, probability: float, patience: float) -> Counts:
+    """Most successes at each look with which to go on is not worth its draws; -1 if none.
 
-    It is ``enough_above`` for the failures.
+    Those whose own rate lies below p0 and is exp(``patience``) times as likely as p0, at the last
+    look; at one after a k-th of its draws sqrt(k) times that, since early bad luck can still be
+    made up for, and early draws are few. Nothing depends on this but cost and power.
     """
-    return looks - enough_above(looks, 1 - probability, threshold)
+    goal = patience + 0.5 * np.log(looks[-1] / looks)
+
+    def enough(misses: Counts) -> NDArray[np.bool_]:
+        hits = looks - misses
+        gain = xlogy(misses, misses / (looks * (1 - probability)))
+        gain += xlogy(hits, hits / (looks * probability))
+        return gain >= goal
+
+    start = np.ceil(looks * (1 - probability)).astype(np.int64)
+    return looks - least(enough, np.minimum(start, looks), looks + 1)

@@ -7,7 +7,6 @@ section 1.4, have them.
 
 from __future__ import annotations
 
-import functools
 import math
 from dataclasses import dataclass
 
@@ -69,11 +68,11 @@ class Stages:
         return float(self._reached(probability) @ self.looks)
 
     def _certified(self, probability: float) -> Floats:
-        return binom.sf(self.certify - 1, self.looks, probability)
+        return np.asarray(binom.sf(self.certify - 1, self.looks, probability))
 
     def _reached(self, probability: float) -> Floats:
         stopped = self._certified(probability) + binom.cdf(self.give_up, self.looks, probability)
-        return np.cumprod(np.append(1, 1 - stopped[:-1]))
+        return np.cumprod(np.append(1.0, 1 - stopped[:-1]))
 
 
 @RULES.register("voracek")
@@ -95,7 +94,9 @@ class Voracek(Rule):
     def examined(self, probability: float, alpha: float, draws: int) -> Boundaries:
         """See Rule.examined."""
         if not self.growth >= 1:
-            raise ConfigError(f"growth = {self.growth:g} is below 1; looks come one after the other")
+            raise ConfigError(
+                f"growth = {self.growth:g} is below 1; looks come one after the other"
+            )
         every = 1 + np.arange(draws)
         certify = _won(every, probability, alpha)
         give_up = every - _won(every, 1 - probability, alpha)
@@ -181,7 +182,7 @@ class ISS(Rule):
         def radius(batches: Counts) -> Floats:
             count = self.batch * batches
             bound = betaincinv(count * rate, count * (1 - rate) + 1, alpha)
-            return self.sigma * ndtri(bound)
+            return np.asarray(self.sigma * ndtri(bound), np.float64)
 
         goal = radius(np.full(501, upper)) - self.loss
         fewest_batches = least(
@@ -223,7 +224,9 @@ class Planned:
 
     def _of(self, probability: float, tied: bool) -> float:
         """The share of a class of that ``probability``, which is also chosen if ``tied``."""
-        counts = np.arange(self.first // 2 + (0 if tied and self.first % 2 == 0 else 1), self.first + 1)
+        counts = np.arange(
+            self.first // 2 + (0 if tied and self.first % 2 == 0 else 1), self.first + 1
+        )
         short, further = self.enough[counts] - counts, self._further()[counts]
         certified = np.where(self.total[counts] > 0, binom.sf(short - 1, further, probability), 0)
         return float(binom.pmf(counts, self.first, probability) @ certified)

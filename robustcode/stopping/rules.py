@@ -10,7 +10,7 @@ from robustcode.registry import Registry
 from robustcode.stopping.anytime import anytime
 from robustcode.stopping.boundaries import Boundaries
 from robustcode.stopping.fixed import fixed
-from robustcode.stopping.schedule import GROWTH
+from robustcode.stopping.schedule import GROWTH, PATIENCE
 from robustcode.stopping.sequential import sequential
 
 
@@ -61,16 +61,16 @@ class Sequential(Rule):
     """See robustcode.stopping.sequential.
 
     Attributes:
-        beta: probability with which a stream that is worth it may be given up.
+        patience: nats by which all draws must speak against p0 for giving up.
         growth: how many times as many draws each look has as the one before.
     """
 
-    beta: float = 0.05
+    patience: float = PATIENCE
     growth: float = GROWTH
 
     def examined(self, probability: float, alpha: float, draws: int) -> Boundaries:
         """See Rule.examined."""
-        return sequential(probability, alpha, draws, self.beta, self.growth)
+        return sequential(probability, alpha, draws, self.patience, self.growth)
 
 
 @RULES.register("anytime")
@@ -78,9 +78,9 @@ class Sequential(Rule):
 class Anytime(Rule):
     """See robustcode.stopping.anytime; settings as those of ``Sequential``."""
 
-    beta: float = 0.05
+    patience: float = PATIENCE
     growth: float = GROWTH
 
     def examined(self, probability: float, alpha: float, draws: int) -> Boundaries:
         """See Rule.examined."""
-        return anytime(probability, alpha, draws, self.beta, self.growth)
+        return anytime(probability, alpha, draws, self.patience, self.growth)

@@ -8,48 +8,57 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from robustcode.errors import ConfigError
 from robustcode.stopping.boundaries import Boundaries
-from robustcode.stopping.evidence import enough_above, enough_below
-from robustcode.stopping.schedule import GROWTH, enough, looks
+from robustcode.stopping.evidence import enough_above, hopeless
+from robustcode.stopping.schedule import GROWTH, PATIENCE, enough, looks
 from robustcode.stopping.walk import Counts, Increment, increments, walk
 
 # What the computed error may be off by, as a share of alpha: sums of some 1e5 rounded numbers.
 SLACK = 1e-9
+# Of alpha, what is kept for the last look: there it decides of the most streams.
+KEPT = 0.3
 # Alpha left over that is no longer worth a search, as a share of it.
 LEFT = 0.002
 ROUNDS = 24
-# Where only a few failures decide, single numbers of successes are dear, and to begin with less
-# than all of alpha may end nearer to it. A design that is as close as this is not tried again.
+# Where only a few failures decide, single numbers of successes are dear, and to begin otherwise may
+# end nearer to alpha. A design that is as close as this is not tried again.
 CLOSE = 0.985
-SHARES = (1, 0.9, 0.8, 0.7, 0.6, 0.5)
+OTHERWISE = (1, 0.9, 0.8, 0.7, 0.6, 0.5)
 
 
 @functools.cache
 def sequential(
-    probability: float, alpha: float, draws: int, beta: float = 0.05, growth: float = GROWTH
+    probability: float,
+    alpha: float,
+    draws: int,
+    patience: float = PATIENCE,
+    growth: float = GROWTH,
 ) -> Boundaries:
     """Certify as early as the draws allow, with error ``alpha`` over all looks together.
 
-    A look certifies when the evidence for more than ``probability`` reaches c, and gives up when
-    that for less reaches 1 / ``beta``, so that a stream worth certifying is given up with a
-    probability of at most ``beta``. Ville's inequality would have c = 1 / ``alpha``; here c is the
-    least with which the error, computed and not bounded, is ``alpha``: about half of that. What the
-    lattice of counts leaves over is then spent on single numbers of successes.
+    A look certifies when the evidence for more than ``probability`` reaches c. Ville's inequality
+    would have c = 1 / ``alpha``; here c is the least with which the error, computed and not
+    bounded, is what is to be spent before the last look. That one has the rest, and what the
+    lattice of counts still leaves over is spent on single numbers of successes. With at least
+    three times the draws that are ``needed`` the error is above .97 ``alpha``, and never above
+    ``alpha``.
 
-    Source: this project's research notes on certification, section 4.2; evidence as in
-    robustcode.stopping.evidence, exact error as in robustcode.stopping.walk.
+    It gives up when the evidence makes it ``hopeless``; that is counted in the error.
+
+    Source: this project's research notes on certification, section 4.2, with another rule for
+    giving up; evidence as in robustcode.stopping.evidence, exact error as in
+    robustcode.stopping.walk.
     """
-    if not 0 < beta < 1:
-        raise ConfigError(f"beta = {beta:g} is not between 0 and 1; .05 is usual")
     enough(probability, alpha, draws)
     when = looks(draws, growth)
     steps = list(increments(when, probability))
-    give_up = np.minimum(enough_below(when, probability, -math.log(beta)), when - 1)
+    give_up = np.minimum(hopeless(when, probability, patience), when - 1)
     budget = alpha * (1 - SLACK)
-    designs = []
-    for share in SHARES:
+    designs: list[Boundaries] = []
+    for share in (1 - KEPT, *OTHERWISE):
         certify = _calibrated(when, steps, give_up, probability, share * budget)
+        if not designs:
+            certify = _ended(steps, certify, give_up, budget)
         certify, low = _spent(steps, certify, give_up, budget)
         designs.append(
             Boundaries(
@@ -94,14 +103,25 @@ def _calibrated(
     return best
 
 
+def _ended(steps: Sequence[Increment], certify: Counts, give_up: Counts, alpha: float) -> Counts:
+    """Spend at the last look what the looks before leave of ``alpha``."""
+    never = np.append(certify[:-1], np.iinfo(np.int64).max)
+    ways = walk(steps, never, np.append(give_up[:-1], -1))
+    left = alpha - float(ways.certified.sum())
+    tail = np.cumsum(ways.rest.chances[::-1])[::-1]
+    fewest = ways.rest.least + int((tail > left).sum())
+    return np.append(certify[:-1], min(fewest, int(certify[-1])))
+
+
 def _spent(
     steps: Sequence[Increment], certify: Counts, give_up: Counts, alpha: float
 ) -> tuple[Counts, Counts]:
     """Let single further numbers of successes certify as long as ``alpha`` allows.
 
     To certify one success earlier at a look costs at most the probability of standing there. Of
-    what fits, and is not small beside the rest, the latest look is taken: late boundaries lie far apart for probabilities that are
-    close, so that they seldom cross (see robustcode.stopping.ladder).
+    what fits, and is not small beside the rest, the latest look is taken: late boundaries lie far
+    apart for probabilities that are close, so that they seldom cross (see
+    robustcode.stopping.ladder).
     """
     certify, give_up = certify.copy(), give_up.copy()
     give_up[-1] = certify[-1] - 1

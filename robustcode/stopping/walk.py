@@ -23,7 +23,7 @@ NOTHING = 1e-40  # a million of them are below the rounding of any alpha above 1
 
 
 class Increment(NamedTuple):
-    """How many successes the draws between two looks bring.
+    """The distribution of a number of successes, as of those between two looks.
 
     Attributes:
         least: the smallest number held.
@@ -41,11 +41,13 @@ class Walk(NamedTuple):
         certified: probability that it is certified there, shape (looks,).
         given_up: probability that it is given up there, shape (looks,).
         edge: probability that it stands one success short of certifying there, shape (looks,).
+        rest: the successes of those that are open after the last look.
     """
 
     certified: Floats
     given_up: Floats
     edge: Floats
+    rest: Increment
 
 
 def increment(draws: int, probability: float) -> Increment:
@@ -83,7 +85,7 @@ def walk(steps: Sequence[Increment], certify: Counts, give_up: Counts) -> Walk:
     All three have one entry for each look. At either end of what stays open, numbers of successes
     of probability below ``NOTHING`` each are dropped.
     """
-    ways = np.zeros((3, len(steps)))
+    certified, given_up, edge = np.zeros((3, len(steps)))
     least, open_ = 0, np.ones(1)
     for number, step in enumerate(steps):
         least += step.least
@@ -92,11 +94,12 @@ def walk(steps: Sequence[Increment], certify: Counts, give_up: Counts) -> Walk:
         high = min(max(int(certify[number]) - least, low), len(chances))
         short = int(certify[number]) - 1 - least
         # From the small end on, so that a tail keeps its digits.
-        ways[0, number] = chances[high:][::-1].sum()
-        ways[1, number] = chances[:low].sum()
-        ways[2, number] = chances[short] if 0 <= short < len(chances) else 0.0
+        certified[number] = chances[high:][::-1].sum()
+        given_up[number] = chances[:low].sum()
+        edge[number] = chances[short] if 0 <= short < len(chances) else 0.0
         (alive,) = np.nonzero(chances[low:high] > NOTHING)
         if not len(alive):
+            least, open_ = 0, np.zeros(1)
             break
         least, open_ = least + low + int(alive[0]), chances[low:high][alive[0] : alive[-1] + 1]
-    return Walk(*ways)
+    return Walk(certified, given_up, edge, Increment(least, open_))

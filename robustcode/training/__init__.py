@@ -16,8 +16,8 @@ from robustcode.training.standard import Standard
 from robustcode.training.trades import Trades
 
 __all__ = [
-    "RECIPES",
     "IBP",
+    "RECIPES",
     "Adversarial",
     "CodedBranch",
     "CodedSmoothing",

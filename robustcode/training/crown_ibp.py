@@ -8,9 +8,16 @@ from typing import Self
 
 from torch import Tensor
 
-from robustcode.bounds import Network, Region, interval_bounds, linear_bounds, relaxed
+from robustcode.bounds import (
+    Network,
+    Region,
+    interval_bounds,
+    interval_margins,
+    linear_bounds,
+    relaxed,
+)
 from robustcode.training.base import RECIPES
-from robustcode.training.ibp import IBP, interval_margins
+from robustcode.training.ibp import IBP
 from robustcode.training.ramp import check_share, climbed
 
 
@@ -40,7 +47,7 @@ class CrownIBP(IBP):
     def at(self, done: float) -> Self:
         """See Recipe.at."""
         height = climbed(done, self.warm_up, self.ramp)
-        return dataclasses.replace(super().at(done), beta=1 - (1 - self.beta) * height)
+        return dataclasses.replace(super().at(done), beta=1 - height + height * self.beta)
 
     def least_margins(self, graph: Network, region: Region, spec: Tensor) -> Tensor:
         """See IBP.least_margins."""

@@ -10,7 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from robustcode.bounds import Interval, Network, Region, interval_bounds, margins, network_of
+from robustcode.bounds import (
+    Network,
+    Region,
+    interval_bounds,
+    interval_margins,
+    margins,
+    network_of,
+)
 from robustcode.errors import ConfigError
 from robustcode.seeds import Streams
 from robustcode.threat import ThreatModel
@@ -61,7 +68,7 @@ class IBP(Recipe):
         return dataclasses.replace(
             self,
             threat=str(threat.with_eps(threat.eps * height)),
-            kappa=1 - (1 - self.kappa) * height,
+            kappa=1 - height + height * self.kappa,
             warm_up=0,
             ramp=0,
         )
@@ -85,19 +92,6 @@ class IBP(Recipe):
     def least_margins(self, graph: Network, region: Region, spec: Tensor) -> Tensor:
         """Lower bounds on the margins ``spec``, (batch, classes - 1, classes), of the scores."""
         return interval_margins(graph, interval_bounds(graph, region), spec)
-
-
-def interval_margins(graph: Network, bounds: list[Interval], spec: Tensor) -> Tensor:
-    """Lower bounds (batch, specs) on ``spec`` of the scores, from what enters the last layer."""
-    last = graph.nodes[-1]
-    rows = spec.flatten(0, 1)
-    shapes = tuple(graph.nodes[j].shape for j in last.inputs)
-    lower = 0 if last.layer.bias is None else (spec * last.layer.bias).sum(2)
-    for j, part in zip(last.inputs, last.layer.transposed(rows, shapes), strict=True):
-        a = part.view(*spec.shape[:2], -1)
-        l, u = (side.flatten(1)[..., None] for side in bounds[j])
-        lower = lower + (a @ ((l + u) / 2) - a.abs() @ ((u - l) / 2)).squeeze(2)
-    return lower
 
 
 def refuse_batch_norm(network: nn.Module) -> None:

@@ -97,7 +97,7 @@ def test_a_half_space_is_certified_beyond_its_distance_no_more_often_than_alpha(
     threat: Norm, noise: Kind, weight: tuple[float, ...], distance: float, estimator: str
 ) -> None:
     """At its very distance the probability is p0 itself, where the error is largest."""
-    x, y = copies(1500)
+    x, y = copies(600)
     sigma = sigma_of(threat, noise, distance)
     method = f"smoothing:sigma={sigma},noise={noise},estimator={estimator},alpha=0.05,draws=120"
     certificates = proved(method, claim_of(half_space(weight), f"{threat}:{distance}"), x, y)
@@ -126,7 +126,7 @@ def test_what_is_certified_of_a_half_space_approaches_its_distance(
 
 @pytest.mark.parametrize("estimator", ["sequential", "fixed", "anytime"])
 def test_a_coin_gets_no_class(estimator: str) -> None:
-    x, y = copies(300)
+    x, y = copies(150)
     model = half_space((1.0, 0.0, 0.0, 0.0), score=0.0)
     method = f"smoothing:sigma=0.3,estimator={estimator},draws=200,alpha=0.01"
     certificates = proved(method, claim_of(model, "l2:0.1", (0.0, 0.1)), x, y)
@@ -241,7 +241,7 @@ def test_a_curve_decides_each_radius_as_it_would_be_decided_alone(
     for radius in radii:
         alone = proved("smoothing:sigma=0.25,draws=1000", of_digits(digits, radius), x, y)
         assert [p.radius >= radius for p in curve] == [p.radius >= radius for p in alone]
-        assert all(p.draws <= q.draws for p, q in zip(alone, curve, strict=True))
+        assert all(p.forwards <= q.forwards for p, q in zip(alone, curve, strict=True))
 
 
 def test_labels_spare_draws_and_leave_the_certified_ones(
@@ -256,7 +256,7 @@ def test_labels_spare_draws_and_leave_the_certified_ones(
     assert statuses[0] == statuses[1]
     wrong = [p for p in spared if p.status is Status.WRONG]
     assert len(wrong) >= 20
-    assert all(p.radius == 0 and p.draws <= 100 and p.bound is None for p in wrong)
+    assert all(p.radius == 0 and p.forwards <= 100 and p.bound is None for p in wrong)
 
 
 def test_the_smoothed_defence_brings_its_noise(digits: tuple[nn.Module, Tensor, Tensor]) -> None:
@@ -285,7 +285,7 @@ def test_share_is_below_what_the_worst_input_leaves_a_decision(votes: int) -> No
     for proof in proved("smoothing:estimator=fixed,draws=20000", claim, x, y):
         assert proof.bound == pytest.approx(draw, abs=0.02)
         assert proof.share == pytest.approx(truth, abs=0.06)
-        assert proof.share <= truth
+        assert (proof.share or 0) <= truth
     y[0] = 0
     wrong = proved("smoothing:draws=200", claim, x[:1], y[:1])[0]
     assert (wrong.status, wrong.share) == (Status.WRONG, 0.0)
