@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import robustcode
+from robustcode import attack, certify
 from robustcode.statistics import Proportion, clustered, lower_bound, paired_difference, proportion
 
 ALPHA = 0.001
@@ -69,9 +69,9 @@ def main() -> None:
 def plain(asked: argparse.Namespace, threat: str, out: Path) -> None:
     """The row of the network as it is."""
     started = time.process_time()
-    below = robustcode.certify(method="crown", out=out / "crown", **subject(asked, threat))
-    above = robustcode.attack(suite=asked.suite, out=out / "plain", **subject(asked, threat))
-    proved = below.certificates.status.eq("certified").to_numpy(float)
+    below = certify(method="crown", out=out / "crown", **subject(asked, threat))
+    above = attack(suite=asked.suite, out=out / "plain", **subject(asked, threat))
+    proved = below.certificates.status.eq("certified").to_numpy().astype(np.float64)
     left = above.records.groupby("sample").correct.min().to_numpy(float)
     clean = above.summary["clean"]
     sure = proportion(int(proved.sum()), len(proved))
@@ -88,13 +88,11 @@ def coded(asked: argparse.Namespace, threat: str, adversary: str, out: Path) -> 
         "adversary": adversary,
     }
     method = f"coded:draws={asked.draws},alpha={ALPHA}"
-    below = robustcode.certify(method=method, out=out / f"proved {adversary}", **described)
+    below = certify(method=method, out=out / f"proved {adversary}", **described)
     attacks: dict[str, Any] = {"suite": asked.suite}
     if asked.attacks:
         attacks = {"attacks": asked.attacks.split(";")}
-    above = robustcode.attack(
-        **attacks, draws=asked.judged, out=out / f"attacked {adversary}", **described
-    )
+    above = attack(**attacks, draws=asked.judged, out=out / f"attacked {adversary}", **described)
     shares = proved_shares(below.certificates.share.to_numpy(), asked.draws)
     chosen = above.records[above.records.selected]
     left = chosen.sort_values("sample").correct.to_numpy(float)

@@ -23,7 +23,7 @@ from statistics import median
 from typing import NamedTuple
 
 import numpy as np
-from _published_logs import ALPHA, CHOOSING, DRAWS, Floats, Log, log, table
+from _published_logs import CHOOSING, DRAWS, Floats, Log, log, table
 
 from robustcode.stopping import Verdict, fixed, ladder, needed, sequential
 from robustcode.stopping.peers import Horvath, Voracek
@@ -31,6 +31,7 @@ from robustcode.stopping.radius import probability_at
 from robustcode.stopping.rules import Examined
 
 LOGS = Path(__file__).parents[1] / ".." / "shared" / "data" / "results" / "smoothing_cohen2019"
+ALPHA = 0.001
 MOST, FEW = 125_000, 20_000
 CELLS = [
     ("CIFAR-10", 0.25, (0.25, 0.5, 0.75)),

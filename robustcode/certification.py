@@ -10,7 +10,9 @@ from typing import Any
 
 import torch
 
+from robustcode.certificates import table_of
 from robustcode.certified import summarise_proofs
+from robustcode.certify.cohen import to_tsv
 from robustcode.components import Component, settings_of
 from robustcode.config import CertifySpec
 from robustcode.facts import test_facts
@@ -18,7 +20,7 @@ from robustcode.findings import Facts, Finding, Severity
 from robustcode.progress import status
 from robustcode.proving import Proving, make_job, make_proving, prove_shard
 from robustcode.shard import global_draws
-from robustcode.store import Run, RunFolder, load_run
+from robustcode.store import Run, RunFolder, load_run, write_atomic
 from robustcode.subject import Given, Subject, assemble, inputs_of, summary_labels
 from robustcode.target import answerable, borrowed
 from robustcode.workers import Work, run_shards, threads
@@ -81,10 +83,10 @@ def _finish(
     order = [Severity.FAILURE, Severity.WARNING, Severity.INFO]
     findings = sorted(diagnosis["findings"], key=lambda found: order.index(found["severity"]))
     summary = summarise_proofs(
-        folder.read_certificates(),
+        table_of(folder.read_certificates()),
         list(entries.values()),
         method=proving.name,
-        subject=proving.spoken_of or str(_defense(spec, proving)),
+        subject=_spoken_of(spec, proving),
         threat=str(spec.threat),
         eps=spec.threat.eps,
         radii=spec.curve,
@@ -96,7 +98,23 @@ def _finish(
     for what in ("seconds", "cpu_seconds"):
         summary["cost"][what] = round(summary["cost"][what] + diagnosis[what], 3)
     summary |= summary_labels(spec)
+    seconds = [
+        entry["cost"]["seconds"] / entry["samples"]
+        for entry in entries.values()
+        for _ in range(entry["samples"])
+    ]
+    proofs = folder.read_certificates()
+    write_atomic(folder.path / "certificates.tsv", to_tsv(proofs, seconds).encode())
     folder.finish(findings, summary)
+
+
+def _spoken_of(spec: CertifySpec, proving: Proving) -> str:
+    """The defence that the proofs speak of, as it would be named for an attack on it."""
+    defense = _defense(spec, proving)
+    if not proving.spoken_of:
+        return str(defense)
+    # No component has the two, one around the other: attacks on either are of something else.
+    return proving.spoken_of + ("" if defense.name == "identity" else f" around {defense}")
 
 
 def _resolved(spec: CertifySpec, proving: Proving) -> dict[str, Any]:

@@ -7,6 +7,7 @@
       records/*.jsonl          one record a line
       adversarial/*.safetensors    worst proposal of every sample
       certificates/*.jsonl     one certificate a line
+      certificates.tsv         the same in the columns of Cohen's logs
       findings.json  summary.json  written at the end
 
 Every file is written under a temporary name, flushed, renamed, and only then listed with its
@@ -208,8 +209,8 @@ class RunFolder:
         shards["done"] = sum(self._done(n) for n in range(shards["expected"]))
         self.save()
 
-    def read_certificates(self) -> pd.DataFrame:
-        """Those of the shards that are listed; see certificates.table_of."""
+    def read_certificates(self) -> list[certificates.Certificate]:
+        """Those of the shards that are listed."""
         return _certificates(self.path, self.manifest)
 
     def finish(self, findings: list[dict[str, Any]], summary: Mapping[str, Any]) -> None:
@@ -285,7 +286,7 @@ class Run:
     @cached_property
     def certificates(self) -> pd.DataFrame:
         """One row per certificate; see certificates.table_of. Empty for a run of attacks."""
-        return _certificates(self.path, self.manifest)
+        return certificates.table_of(_certificates(self.path, self.manifest))
 
 
 def load_run(path: Path | str) -> Run:
@@ -383,11 +384,11 @@ def _git(root: Path, *words: str) -> str:
     return done.stdout.strip()
 
 
-def _certificates(path: Path, manifest: Mapping[str, Any]) -> pd.DataFrame:
+def _certificates(path: Path, manifest: Mapping[str, Any]) -> list[certificates.Certificate]:
     rows = []
     for name, data in _listed(path, manifest, "certificates/"):
         rows += certificates.from_lines(data, name)
-    return certificates.table_of(rows)
+    return rows
 
 
 def _listed(path: Path, manifest: Mapping[str, Any], folder: str) -> Iterator[tuple[str, bytes]]:

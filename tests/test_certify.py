@@ -264,6 +264,16 @@ def test_a_report_of_both_sides_has_one_bracket(
     assert "nothing was attacked" in alone["md"].read_text()
 
 
+def test_the_log_beside_them_is_that_of_the_certificates(certified: Run) -> None:
+    lines = (certified.path / "certificates.tsv").read_text().splitlines()
+    assert lines[0].split("\t") == ["idx", "label", "predict", "radius", "correct", "time"]
+    table = certified.certificates
+    cells = [line.split("\t") for line in lines[1:]]
+    assert [int(row[0]) for row in cells] == list(table["sample"])
+    assert [float(row[3]) for row in cells] == list(table.radius)
+    assert sum(int(row[4]) for row in cells) == certified.summary["clean"]["correct"]
+
+
 def test_certificates_read_back_as_they_were_written() -> None:
     proofs = [
         Certificate(sample=3, label=1, prediction=None, status=Status.ABSTAINED, radius=0.0),

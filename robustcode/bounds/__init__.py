@@ -3,6 +3,7 @@
 from robustcode.bounds.crown import crown, crown_bounds
 from robustcode.bounds.interval import interval_bounds
 from robustcode.bounds.linear import Linear, interval_margins, linear_bounds, margins
+from robustcode.bounds.lipschitz import local_lipschitz
 from robustcode.bounds.network import Network, Node, network_of
 from robustcode.bounds.region import Interval, Region
 from robustcode.bounds.relaxation import Choice, Line, Relaxations, relaxed
@@ -23,6 +24,7 @@ __all__ = [
     "interval_bounds",
     "interval_margins",
     "linear_bounds",
+    "local_lipschitz",
     "margins",
     "network_of",
     "relaxed",

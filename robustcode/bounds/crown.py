@@ -7,9 +7,10 @@ from math import prod
 import torch
 from torch import Tensor
 
+from robustcode.bounds.backward import carry
 from robustcode.bounds.interval import exact, step
 from robustcode.bounds.layers import MaxPool, ReLU, Shape
-from robustcode.bounds.linear import Linear, carry, linear_bounds, over
+from robustcode.bounds.linear import Linear, linear_bounds, over
 from robustcode.bounds.network import Network
 from robustcode.bounds.region import Interval, Region
 from robustcode.bounds.relaxation import Relaxations, choice, line, relaxed
@@ -45,6 +46,10 @@ def crown_bounds(
     relaxations: Relaxations = {}
     sizes: list[Tensor] = []
     for i, node in enumerate(network.nodes):
+        if isinstance(node.layer, ReLU):
+            relaxations[i] = line(found[node.inputs[0]])
+        elif isinstance(node.layer, MaxPool):
+            relaxations[i] = choice(node.layer, found[node.inputs[0]])
         interval = step(network, region, i, found)
         if bounds is not None:
             interval = interval.within(bounds[i])
@@ -56,10 +61,6 @@ def crown_bounds(
             if carried is not None:
                 carried += 2 * _open(before).flatten(1).sum(1)
         found.append(interval)
-        if isinstance(node.layer, ReLU):
-            relaxations[i] = line(found[node.inputs[0]])
-        elif isinstance(node.layer, MaxPool):
-            relaxations[i] = choice(node.layer, found[node.inputs[0]])
     return found
 
 
@@ -76,6 +77,8 @@ def _tightened(
     lower, upper = (side.flatten(1) for side in interval)
     shape = network.nodes[i].shape
     samples, places = _open(interval).flatten(1).nonzero(as_tuple=True)
+    if not len(samples):
+        return interval
     if len(shape) == 3:
         order = along_a_curve(places, shape)
         samples, places = samples[order], places[order]

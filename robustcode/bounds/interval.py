@@ -6,10 +6,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from robustcode.bounds.layers import Affine, Convolution, Dense, Input, Reshape, Scale
+from robustcode.bounds.layers import Affine, Convolution, Dense, Input, Reshape
 from robustcode.bounds.network import Network, Node
 from robustcode.bounds.region import Interval, Region
 from robustcode.bounds.rounding import BESIDE, gamma
+from robustcode.bounds.scaling import Scale
 from robustcode.threat import Norm
 
 

@@ -44,6 +44,10 @@ class Affine(Layer):
     def transposed(self, rows: Tensor, shapes: tuple[Shape, ...]) -> tuple[Tensor, ...]:
         """``W^T`` applied to each row, (rows, ...) of the output's shape; one result an input."""
 
+    def absolute_transposed(self, rows: Tensor, shapes: tuple[Shape, ...]) -> tuple[Tensor, ...]:
+        """``|W|^T`` applied to each row; the same as ``transposed`` if no coefficient is < 0."""
+        return self.transposed(rows, shapes)
+
     @property
     def bias(self) -> Tensor | None:
         """``b``, broadcast against the output's shape; None for 0."""
@@ -120,6 +124,10 @@ class Dense(Affine):
         """See Affine."""
         return (rows @ self.module.weight,)
 
+    def absolute_transposed(self, rows: Tensor, shapes: tuple[Shape, ...]) -> tuple[Tensor, ...]:
+        """See Affine."""
+        return (rows @ self.module.weight.abs(),)
+
 
 @dataclass(frozen=True, eq=False)
 class Convolution(Affine):
@@ -154,24 +162,29 @@ class Convolution(Affine):
 
     def transposed(self, rows: Tensor, shapes: tuple[Shape, ...]) -> tuple[Tensor, ...]:
         """See Affine."""
-        m, padding = self.module, self.padding
+        return (self._spread(rows, self.module.weight, shapes[0]),)
+
+    def absolute_transposed(self, rows: Tensor, shapes: tuple[Shape, ...]) -> tuple[Tensor, ...]:
+        """See Affine."""
+        return (self._spread(rows, self.module.weight.abs(), shapes[0]),)
+
+    def _spread(self, rows: Tensor, weight: Tensor, shape: Shape) -> Tensor:
+        m = self.module
         # Pixels at the far edge that no window reached, for the stride, get zeros back.
         unread = [
             size - ((out - 1) * step - 2 * pad + gap * (kernel - 1) + 1)
             for size, out, step, pad, gap, kernel in zip(
-                shapes[0][1:],
+                shape[1:],
                 rows.shape[2:],
                 m.stride,
-                padding,
+                self.padding,
                 m.dilation,
                 m.kernel_size,
                 strict=True,
             )
         ]
-        return (
-            F.conv_transpose2d(
-                rows, m.weight, None, m.stride, padding, unread, m.groups, m.dilation
-            ),
+        return F.conv_transpose2d(
+            rows, weight, None, m.stride, self.padding, unread, m.groups, m.dilation
         )
 
     @property
@@ -186,74 +199,6 @@ class Convolution(Affine):
                 for gap, kernel in zip(m.dilation, m.kernel_size, strict=True)
             )
         return tuple(int(pad) for pad in m.padding)
-
-
-class Scale(Affine):
-    """Each value times a factor plus a shift, both broadcast against the shape of one row."""
-
-    terms = 4  # the factor of a batch norm takes as many operations
-
-    @property
-    @abstractmethod
-    def factor(self) -> Tensor:
-        """What values are multiplied by."""
-
-    def linear(self, *inputs: Tensor) -> Tensor:
-        """See Affine."""
-        return inputs[0] * self.factor
-
-    def absolute(self, *inputs: Tensor) -> Tensor:
-        """See Affine."""
-        return inputs[0] * self.factor.abs()
-
-    def transposed(self, rows: Tensor, shapes: tuple[Shape, ...]) -> tuple[Tensor, ...]:
-        """See Affine."""
-        return (rows * self.factor,)
-
-
-@dataclass(frozen=True, eq=False)
-class Constant(Scale):
-    """A factor and a shift that are given."""
-
-    times: Tensor
-    plus: Tensor | None = None
-
-    @property
-    def factor(self) -> Tensor:
-        """See Scale."""
-        return self.times
-
-    @property
-    def bias(self) -> Tensor | None:
-        """See Affine."""
-        return self.plus
-
-
-@dataclass(frozen=True, eq=False)
-class BatchNorm(Scale):
-    """A batch norm with the statistics that it keeps; one factor and one shift a channel."""
-
-    module: nn.BatchNorm1d | nn.BatchNorm2d
-    dimensions: int
-
-    @property
-    def factor(self) -> Tensor:
-        """See Scale."""
-        m = self.module
-        assert m.running_var is not None
-        factor = (m.running_var + m.eps).rsqrt()
-        return self._shaped(factor if m.weight is None else factor * m.weight)
-
-    @property
-    def bias(self) -> Tensor | None:
-        """See Affine."""
-        m = self.module
-        assert m.running_mean is not None
-        shift = -self._shaped(m.running_mean) * self.factor
-        return shift if m.bias is None else shift + self._shaped(m.bias)
-
-    def _shaped(self, channels: Tensor) -> Tensor:
-        return channels.view(-1, *[1] * (self.dimensions - 1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -278,6 +223,10 @@ class Sum(Affine):
     def transposed(self, rows: Tensor, shapes: tuple[Shape, ...]) -> tuple[Tensor, ...]:
         """See Affine."""
         return tuple(rows if sign > 0 else -rows for sign in self.signs)
+
+    def absolute_transposed(self, rows: Tensor, shapes: tuple[Shape, ...]) -> tuple[Tensor, ...]:
+        """See Affine."""
+        return tuple(rows for _ in self.signs)
 
 
 @dataclass(frozen=True, eq=False)

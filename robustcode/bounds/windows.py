@@ -36,11 +36,11 @@ class Window(NamedTuple):
 
     def of(self, values: Tensor) -> Tensor:
         """Its part of the planes in the last two dimensions; where they are of size 1, all."""
-        if values.ndim < 2:
-            return values
-        if values.shape[-2] > 1:
+        if values.ndim >= 2 and values.shape[-2] > 1:
             values = values[..., self.top : self.bottom, :]
-        return values[..., self.left : self.right] if values.shape[-1] > 1 else values
+        if values.ndim >= 1 and values.shape[-1] > 1:
+            values = values[..., self.left : self.right]
+        return values
 
     def filled(self, rows: Tensor, plane: tuple[int, ...]) -> Tensor:
         """The rows on the whole plane, with zeros outside."""

@@ -8,5 +8,17 @@ from robustcode.certify.base import METHODS, Claim, Method, Prover
 from robustcode.certify.coded import Coded
 from robustcode.certify.crown import CROWN
 from robustcode.certify.ibp import IBP
+from robustcode.certify.lipschitz import Lipschitz
 
-__all__ = ["CROWN", "IBP", "METHODS", "Certificate", "Claim", "Coded", "Method", "Prover", "Status"]
+__all__ = [
+    "CROWN",
+    "IBP",
+    "METHODS",
+    "Certificate",
+    "Claim",
+    "Coded",
+    "Lipschitz",
+    "Method",
+    "Prover",
+    "Status",
+]

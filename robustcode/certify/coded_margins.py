@@ -25,6 +25,11 @@ from robustcode.certify.coded_mixing import Mixing
 from robustcode.certify.ibp import PASSES
 from robustcode.threat import ROUNDINGS, Norm, ThreatModel
 
+# Coded images that weigh less than this share of the heaviest in a score are bounded by intervals:
+# of a large batch each sample's score has some 30 that weigh more, and the others change its margin
+# less than the rounding of float32 does.
+LIGHT = 1e-8
+
 
 class Least(NamedTuple):
     """What bounds show of the members of some tasks, each (tasks, members).
@@ -85,7 +90,7 @@ class Joint:
                 continue
             batch = _Batch(self, mixing.of(tasks), x[tasks].double(), eps)
             pairs = wanted[tasks].nonzero()
-            each = mixing.encoder.shape[1] * (self.network.classes - 1)
+            each = batch.heavy * (self.network.classes - 1)
             for part in pairs.split(max(1, self.rows // each)):
                 task, member = part.unbind(1)
                 least = batch.margins(task, member, classes[tasks][task, member])
@@ -105,82 +110,55 @@ class _Batch:
         self.joint, self.mixing, self.x, self.eps = joint, mixing, x, eps
         self.shape = x.shape[2:]
         self.rounded = self._rounding()
-        self.region = self._region()
+        self.region = reach(mixing, x, joint.threat, eps, self.rounded)
         carried = torch.zeros(len(self.region.x), dtype=torch.int64, device=x.device)
         self.bounds = crown_bounds(joint.network, self.region, rows=joint.rows, carried=carried)
         # Of a task; intervals come first, and what they leave open is carried back.
-        tasks, rows = mixing.encoder.shape[:2]
+        tasks, rows, members = mixing.encoder.shape
         self.forwards = PASSES * rows
         self.backwards = carried.view(tasks, rows).sum(1)
-        self.erring = self._errors()
+        # The size of scores, and what decoding may round away of them, a unit of weight.
+        self.sizes = self.bounds[-1].size.view(tasks, rows, -1)
+        self.erring = self.sizes * gamma(mixing.terms + 1, joint.dtype)
+        # Of a sample by itself the defence runs no others, and a number that depended on what else
+        # is in memory would change its bound.
+        self.heavy = rows if members == 1 else _heavy(mixing.decoder)
 
     def margins(self, task: Tensor, member: Tensor, label: Tensor) -> Tensor:
         """The least margin of ``label`` over any other class for some members, (pairs,)."""
         network, mixing = self.joint.network, self.mixing
-        decoder = mixing.decoder[task, member]  # (pairs, rows)
-        pairs, rows = decoder.shape
+        weights = mixing.decoder[task, member]  # (pairs, rows)
+        heavy = weights.abs().argsort(dim=1, descending=True, stable=True)[:, : self.heavy]
+        decoder, at = weights.gather(1, heavy), (task[:, None], heavy)
         spec = margins(label, network.classes)  # (pairs, specs, classes)
-        weighted = (decoder[:, :, None, None] * spec[:, None]).flatten(0, 1)
-        first = task[:, None] * rows + torch.arange(rows, device=task.device)
-        images = first.flatten()
+        images = (task[:, None] * weights.shape[1] + heavy).flatten()
         bounds = [one.rows(images) for one in self.bounds]
         linear = linear_bounds(
             network,
             self.region.rows(images),
             relaxed(network, bounds),
-            weighted,
+            (decoder[:, :, None, None] * spec[:, None]).flatten(0, 1),
             sizes=sizes_of(network, bounds),
         )
-        # (pairs, rows, specs, ...)
-        slopes = linear.coefficients.unflatten(0, (pairs, rows))
-        bias = (linear.bias - linear.slack).unflatten(0, (pairs, rows)).sum(1)
-        clean = torch.einsum("pjsd,pjd->ps", slopes.flatten(3), mixing.clean[task].flatten(2))
-        lost = torch.einsum("pjs,pj->ps", slopes.flatten(3).abs().sum(3), self.rounded[task])
-        errors = (decoder.abs()[:, None] @ self.erring[task]).squeeze(1)  # (pairs, classes)
-        lost = lost + (spec.abs() @ errors[:, :, None]).squeeze(2)
-        return (bias + clean + self._moved(slopes, task) - lost).amin(1)
+        slopes = linear.coefficients.unflatten(0, decoder.shape).flatten(3)
+        bias = (linear.bias - linear.slack).unflatten(0, decoder.shape).sum(1)
+        clean = torch.einsum("pjsd,pjd->ps", slopes, mixing.clean[at].flatten(2))
+        moved = self._moved(torch.einsum("pjm,pjsd->pmsd", mixing.encoder[at], slopes), task)
+        rounded = torch.einsum("pjs,pj->ps", slopes.abs().sum(3), self.rounded[at])
+        # What is left of a score without the heavy coded images, and what decoding rounds.
+        rest = weights.scatter(1, heavy, 0).abs()[:, :, None] * self.sizes[task]
+        lost = rest.sum(1) + (weights.abs()[:, :, None] * self.erring[task]).sum(1)
+        other = torch.einsum("psc,pc->ps", spec.abs(), lost)
+        return (bias + clean + moved - rounded - other).amin(1)
 
     def _moved(self, slopes: Tensor, task: Tensor) -> Tensor:
-        """The least that the members' parts of the coded images give, (pairs, specs)."""
-        joined = torch.einsum("pjm,pjsd->pmsd", self.mixing.encoder[task], slopes.flatten(3))
-        x = self.x[task]
+        """The least over the members' balls, (pairs, specs), of (pairs, members, specs, values)."""
+        x, threat = self.x[task], self.joint.threat
         pairs, members = x.shape[:2]
-        threat = self.joint.threat
-        ball = Region(
-            x.flatten(0, 1),
-            torch.full((pairs * members,), self.eps, dtype=x.dtype, device=x.device),
-            threat.norm,
-            threat.low,
-            threat.high,
-        )
-        least = ball.least(joined.flatten(0, 1).unflatten(2, self.shape))
+        radius = torch.full((pairs * members,), self.eps, dtype=x.dtype, device=x.device)
+        ball = Region(x.flatten(0, 1), radius, threat.norm, threat.low, threat.high)
+        least = ball.least(slopes.flatten(0, 1).unflatten(2, self.shape))
         return least.unflatten(0, (pairs, members)).sum(1)
-
-    def _region(self) -> Region:
-        """Where the coded images may be, one after the other, roundings included."""
-        mixing, x, threat = self.mixing, self.x, self.joint.threat
-        images = mixing.images(x).flatten(0, 1)
-        reach = self.eps * mixing.encoder.abs().sum(2).flatten()
-        if threat.norm is not Norm.LINF:
-            values = math.prod(self.shape)
-            longest = math.sqrt(values) if threat.norm is Norm.L2 else values
-            # No box: coded images leave the one of images.
-            return Region(images, reach + longest * self.rounded.flatten(), threat.norm)
-        # What is cut off by the box of images is cut off from coded images as well.
-        below = (x - self.eps).clamp(min=threat.low)
-        above = (x + self.eps).clamp(max=threat.high)
-        gains, losses = mixing.encoder.clamp(min=0), mixing.encoder.clamp(max=0)
-        slack = self.rounded.flatten().view(-1, *[1] * len(self.shape))
-
-        def end(low: Tensor, high: Tensor) -> Tensor:
-            moved = torch.einsum("tjm,tm...->tj...", gains, low)
-            moved = moved + torch.einsum("tjm,tm...->tj...", losses, high)
-            return (mixing.clean + moved).flatten(0, 1)
-
-        lower, upper = end(below, above) - slack, end(above, below) + slack
-        centre = (lower + upper) / 2
-        radius = (upper - centre).flatten(1).amax(1)
-        return _Box(centre, radius, threat.norm, sides=Interval(lower, upper))
 
     def _rounding(self) -> Tensor:
         """By how much a value of a coded image may be off, (tasks, rows).
@@ -190,14 +168,40 @@ class _Batch:
         """
         threat, mixing = self.joint.threat, self.mixing
         largest = max(abs(threat.low), abs(threat.high)) * mixing.weight
-        values = math.prod(self.shape)
+        summed = sum(mixing.encoder.shape[1:]) * math.prod(self.shape)
         own = gamma(mixing.terms + ROUNDINGS, self.joint.dtype)
-        return largest * (own + gamma(len(mixing.encoder[0]) * values, torch.float64))
+        return largest * (own + gamma(summed, torch.float64))
 
-    def _errors(self) -> Tensor:
-        """What decoding may round away of a score, a unit of weight, (tasks, rows, classes)."""
-        share = gamma(self.mixing.terms + 1, self.joint.dtype)
-        return (share * self.bounds[-1].size).unflatten(0, self.mixing.encoder.shape[:2])
+
+def reach(mixing: Mixing, x: Tensor, threat: ThreatModel, eps: float, rounded: Tensor) -> Region:
+    """Where the coded images of tasks may be, one after the other, if all members move by ``eps``.
+
+    ``x`` is (tasks, members, ...) and ``rounded``, (tasks, rows), by how much each value may be off
+    besides.
+    """
+    shape = x.shape[2:]
+    if threat.norm is not Norm.LINF:
+        values = math.prod(shape)
+        length = math.sqrt(values) if threat.norm is Norm.L2 else values
+        radius = eps * mixing.encoder.abs().sum(2) + rounded * length
+        # No box: coded images leave the one of images.
+        return Region(mixing.images(x).flatten(0, 1), radius.flatten(), threat.norm)
+    # What is cut off by the box of images is cut off from coded images as well.
+    below, above = (x - eps).clamp(min=threat.low), (x + eps).clamp(max=threat.high)
+    rising = replace(mixing, encoder=mixing.encoder.clamp(min=0))
+    falling = replace(mixing, encoder=mixing.encoder.clamp(max=0), clean=0 * mixing.clean)
+    slack = rounded.view(*rounded.shape, *[1] * len(shape))
+    lower = (rising.images(below) + falling.images(above) - slack).flatten(0, 1)
+    upper = (rising.images(above) + falling.images(below) + slack).flatten(0, 1)
+    centre = (lower + upper) / 2
+    radius = (upper - centre).flatten(1).amax(1)
+    return _Box(centre, radius, threat.norm, sides=Interval(lower, upper))
+
+
+def _heavy(decoder: Tensor) -> int:
+    """The most coded images that are not light for any score."""
+    size = decoder.abs()
+    return int((size > LIGHT * size.amax(2, keepdim=True)).sum(2).max())
 
 
 @dataclass(frozen=True, eq=False)

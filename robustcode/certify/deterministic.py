@@ -16,9 +16,10 @@ from robustcode.defenses import ABSTAIN, Identity
 from robustcode.errors import ConfigError
 from robustcode.seeds import Streams
 
-# Samples whose bounds are in memory together, as a share of the rows of coefficients that are:
-# those of few samples are more than those of the samples themselves.
-SHARE = 8
+# Bounds of a sample, of which every layer's are kept, take as much memory as so many rows of
+# coefficients, of which one layer's are. More samples at once are not faster: with 8 at once
+# CNN-A on CIFAR-10 takes .066 s a sample, with 32 .058.
+SHARE = 32
 
 
 class Proved(NamedTuple):
@@ -28,11 +29,13 @@ class Proved(NamedTuple):
         margin: a lower bound on the least margin of the label, float64.
         forwards: forward passes that it took, int64; see Certificate.
         backwards: backward passes, likewise.
+        reach: a radius, at most that of the region, that is proved even if the margin is not.
     """
 
     margin: Tensor
     forwards: Tensor
     backwards: Tensor
+    reach: Tensor | None = None
 
 
 class Deterministic(Prover):
@@ -125,7 +128,9 @@ class _Found:
         self.forwards[rows] += proved.forwards
         self.backwards[rows] += proved.backwards
         holds = proved.margin > 0
-        self.radius[rows[holds]] = self.radius[rows[holds]].clamp(min=radius)
+        reach = torch.zeros_like(self.margin[rows]) if proved.reach is None else proved.reach
+        reach = torch.where(holds, radius, reach)
+        self.radius[rows] = torch.maximum(self.radius[rows], reach)
         return holds
 
 

@@ -105,7 +105,7 @@ def check(probability: float, alpha: float, draws: int = 1) -> None:
         )
     if not 0 < alpha < 1:
         raise ConfigError(
-            f"alpha = {alpha:g} is not between 0 and 1; .001 is usual: one false proof in a thousand"
+            f"alpha = {alpha:g} is not between 0 and 1; take .001 for a false proof in 1,000"
         )
     if draws < 1:
         raise ConfigError(f"draws = {draws} decide nothing; make 1 or more")

@@ -30,7 +30,7 @@ def above(successes: ArrayLike, draws: ArrayLike, probability: ArrayLike) -> Flo
         mass = np.log(betaincc(HALF + hits, HALF + misses, rate))
         mass -= np.log(betaincc(HALF, HALF, rate))
     mass += betaln(HALF + hits, HALF + misses) - betaln(HALF, HALF)
-    return mass - xlogy(hits, rate) - xlog1py(misses, -rate)
+    return np.asarray(mass - xlogy(hits, rate) - xlog1py(misses, -rate), np.float64)
 
 
 def both(successes: ArrayLike, draws: ArrayLike, probability: ArrayLike) -> Floats:

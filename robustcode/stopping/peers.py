@@ -23,6 +23,8 @@ from robustcode.stopping.rules import RULES, Rule
 from robustcode.stopping.schedule import looks
 from robustcode.stopping.walk import Counts, Floats
 
+RATES = 0.5 + 0.001 * np.arange(501)  # success rates that ``iss`` plans for
+
 
 @RULES.register("horvath")
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +74,7 @@ class Stages:
 
     def _reached(self, probability: float) -> Floats:
         stopped = self._certified(probability) + binom.cdf(self.give_up, self.looks, probability)
-        return np.cumprod(np.append(1.0, 1 - stopped[:-1]))
+        return np.asarray(np.cumprod(np.append(1, 1 - stopped[:-1])), np.float64)
 
 
 @RULES.register("voracek")
@@ -164,9 +166,10 @@ class ISS(Rule):
         first = self.first // self.batch * self.batch
         plan = self._plan(alpha, draws // self.batch)
         chosen = np.arange(first + 1)
-        low = lower_bound(chosen, first, alpha / 2)
+        # The larger of the plans at both ends of a two-sided interval is taken; since no plan is
+        # smaller than that of a lower rate, it is that at the upper end.
         high = 1 - lower_bound(first - chosen, first, alpha / 2)
-        total = self.batch * np.maximum(_planned(plan, low), _planned(plan, high))
+        total = self.batch * plan[np.searchsorted(RATES, high - 1e-12)]
         if ((total > 0) & (total < first)).any():
             raise ConfigError(
                 f"a loss of {self.loss:g} in radius plans fewer draws than the first = {first}, "
@@ -176,12 +179,11 @@ class ISS(Rule):
         return Planned(first, total, enough)
 
     def _plan(self, alpha: float, upper: int) -> Counts:
-        """Batches to draw for each success rate of 0.5, 0.501, .. 1; 0 for none at all."""
-        rate = 0.5 + 0.001 * np.arange(501)
+        """Batches to draw for each of ``RATES``, never fewer than before; 0 for none at all."""
 
         def radius(batches: Counts) -> Floats:
             count = self.batch * batches
-            bound = betaincinv(count * rate, count * (1 - rate) + 1, alpha)
+            bound = betaincinv(count * RATES, count * (1 - RATES) + 1, alpha)
             return np.asarray(self.sigma * ndtri(bound), np.float64)
 
         goal = radius(np.full(501, upper)) - self.loss
@@ -189,13 +191,6 @@ class ISS(Rule):
             lambda batches: radius(batches) >= goal, np.ones(501, np.int64), np.full(501, upper)
         )
         return np.where(goal > 0, np.maximum.accumulate(np.where(goal > 0, fewest_batches, 0)), 0)
-
-
-def _planned(plan: Counts, rate: Floats) -> Counts:
-    """The larger plan of the two success rates of the grid next to each ``rate``."""
-    grid = 0.5 + 0.001 * np.arange(501)
-    above = np.searchsorted(grid, np.clip(rate, 0, 1) - 1e-12)
-    return np.maximum(plan[np.maximum(above - 1, 0)], plan[above])
 
 
 @dataclass(frozen=True)

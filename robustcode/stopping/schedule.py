@@ -28,6 +28,10 @@ def looks(draws: int, growth: float = GROWTH) -> Counts:
     >>> looks(25).tolist()
     [16, 18, 21, 25]
     """
+    if not growth > 1:
+        raise ConfigError(
+            f"growth = {growth:g}: each look needs more draws than the last; 1.15 will do"
+        )
     times = int(math.log(max(draws / FIRST, 1), growth)) + 1
     rounded = np.rint(FIRST * growth ** np.arange(times)).astype(np.int64)
     # A last step that is much shorter than the others would buy nothing.

@@ -16,7 +16,7 @@ from robustcode.stopping.walk import Counts, Increment, increments, walk
 # What the computed error may be off by, as a share of alpha: sums of some 1e5 rounded numbers.
 SLACK = 1e-9
 # Of alpha, what is kept for the last look: there it decides of the most streams.
-KEPT = 0.3
+KEPT = 0.15
 # Alpha left over that is no longer worth a search, as a share of it.
 LEFT = 0.002
 ROUNDS = 24

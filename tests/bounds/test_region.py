@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from scipy.optimize import Bounds, NonlinearConstraint, linprog, minimize
 from torch import Tensor
 
@@ -35,20 +36,20 @@ def by_solver(x: Tensor, a: Tensor, norm: Norm, radius: float) -> float:
         move = linprog(c, bounds=sides).fun
     elif norm is Norm.L1:  # moves up and moves down, both at least 0
         room = [(0, hi) for hi in high] + [(0, -lo) for lo in low]
-        move = linprog(
-            np.concatenate([c, -c]), np.ones((1, 2 * VALUES)), [radius], bounds=room
-        ).fun
+        move = linprog(np.concatenate([c, -c]), np.ones((1, 2 * VALUES)), [radius], bounds=room).fun
     else:
-        ball = NonlinearConstraint(lambda d: d @ d, -np.inf, radius**2)
+
+        def left(d: NDArray[np.float64]) -> list[float]:
+            return [float(radius**2 - d @ d)]
+
         first = np.clip(-c * radius / np.linalg.norm(c), low, high)
-        found = minimize(
-            lambda d: c @ d,
-            first,
-            jac=lambda d: c,
+        found = minimize(  # type: ignore[call-overload]  # arrays of shape Any match no overload
+            lambda d: float(c @ d),
+            first.tolist(),
             bounds=Bounds(low, high),
-            constraints=[ball],
+            constraints=NonlinearConstraint(left, 0.0, np.inf),
             method="SLSQP",
-            options={"ftol": 1e-12, "maxiter": 500},
+            tol=1e-12,
         )
         move = found.fun
     return float(c @ start + move)

@@ -14,7 +14,8 @@ from robustcode.bounds import Region, crown, margins, network_of
 from robustcode.certificates import Certificate, Status
 from robustcode.certify import METHODS, Claim
 from robustcode.certify.coded import Coded
-from robustcode.certify.coded_margins import Joint
+from robustcode.certify.coded_decisions import Reached, majority
+from robustcode.certify.coded_margins import Joint, reach
 from robustcode.certify.coded_mixing import Mixing, mixing
 from robustcode.certify.course import Estimator
 from robustcode.defenses import CodedSmoothing, Defense, Identity
@@ -130,6 +131,40 @@ def test_coded_images_and_weights_are_those_that_the_defence_runs(
     outputs = model(given.flatten(0, 1)).unflatten(0, given.shape[:2])
     scores = (mixed.decoder @ outputs).flatten(0, 1)
     torch.testing.assert_close(scores, defense.logits(x, streams), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("adversary", [Solo(), Batch()], ids=["solo", "batch"])
+@pytest.mark.parametrize("ratio", [1.5, 0.75])
+def test_coded_images_reach_the_ends_of_their_box_and_no_further(
+    ratio: float, adversary: Adversary
+) -> None:
+    """In linf each value has its own extremes: the box of images cuts some of them off."""
+    defense = coded(network(), adversary, ratio=ratio)
+    x, streams, eps = images(K), streams_of(K, adversary), 0.3
+    mixed = mixing(defense, x, streams)
+    mine = tasked(x, mixed)
+    rounded = torch.full_like(mixed.weight, 0.01)
+    box = reach(mixed, mine, ThreatModel(Norm.LINF, eps), eps, rounded).box()
+    low, high = (x - eps).clamp(min=0), (x + eps).clamp(max=1)
+    for row in range(mixed.encoder.shape[1]):
+        for sign, side in ((1, box.upper), (-1, box.lower)):
+            gives = mixed.encoder[:, row].view(*mine.shape[:2], 1, 1, 1) * sign > 0
+            furthest = torch.where(gives, tasked(high, mixed), tasked(low, mixed))
+            end = side.unflatten(0, mixed.encoder.shape[:2])[:, row]
+            expected = mixed.images(furthest)[:, row] + 0.01 * sign
+            torch.testing.assert_close(end, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("norm", [Norm.L2, Norm.L1])
+def test_what_is_rounded_off_every_value_is_within_the_ball_of_coded_images(norm: Norm) -> None:
+    defense = coded(network())
+    x, streams = images(2), streams_of(2)
+    mixed = mixing(defense, x, streams)
+    rounded = torch.full_like(mixed.weight, 0.01)
+    region = reach(mixed, x[:, None], ThreatModel(norm, 0.1), 0.1, rounded)
+    off = ThreatModel(norm, 0.1).distance(region.x + 0.01, region.x)
+    weight = mixed.encoder.abs().flatten()
+    torch.testing.assert_close(region.radius, 0.1 * weight + off, rtol=0, atol=1e-12)
 
 
 # --- closed forms and plain bounds
@@ -284,11 +319,11 @@ def test_the_proved_share_of_draws_is_below_what_attacks_leave_right(
     adversary: Adversary, deployed: dict[str, object]
 ) -> None:
     """Each draw attacked by one who sees it: with the same draws, never more are proved."""
-    model, draws = network(), 10
+    model, draws = network(), 5
     defense = coded(model, adversary, **deployed)
     x, streams = images(K), streams_of(K, adversary)
     y = defense.decide(x, streams)
-    method = Coded(draws=draws, selection=3)
+    method = Coded(draws=draws, selection=3, alpha=0.05)
     found = prove(claim(defense, adversary=adversary), x, y, streams, method)
     right = torch.zeros(K)
     for draw in range(draws):
@@ -343,6 +378,48 @@ def test_a_mean_of_votes_is_bounded_jointly_over_all_of_its_draws() -> None:
     torch.testing.assert_close(found[:, 0], gap.amin(1), rtol=0, atol=ROUNDING)
 
 
+def test_coded_images_of_little_weight_are_left_to_intervals_at_no_loss(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of the 96 of a batch of 64 most are light for each sample; without them it costs less."""
+    model = network()
+    defense = replace(coded(model, Batch()), k=64, mates=images(90, "pool"))
+    x, streams = images(5), streams_of(5, Batch())
+    label = defense.logits(x, streams).argmax(1)
+    mixed = mixing(defense, x, streams)
+
+    def least() -> tuple[Tensor, int]:
+        found = joint(model, Norm.LINF).margins(mixed, x[None], label[None], label[None] >= 0, 0.03)
+        return found.margin, int(found.backwards.sum())
+
+    with_intervals, fewer = least()
+    monkeypatch.setattr("robustcode.certify.coded_margins.LIGHT", 0.0)
+    exact, more = least()
+    assert (with_intervals <= exact).all()
+    torch.testing.assert_close(with_intervals, exact, rtol=0, atol=1e-6)
+    assert fewer < more
+
+
+def test_a_majority_is_proved_by_more_than_half_of_the_votes() -> None:
+    """And by votes for its own class: of three for 1, 1 and 2, both of 1 are needed."""
+
+    def vote(label: int, level: int) -> Reached:
+        one = torch.tensor([label])
+        return Reached(one, torch.tensor([level]), torch.zeros(1), torch.ones(2, 1).long())
+
+    cases = [
+        ([(1, 2), (1, 3), (2, 5)], (1, 2)),
+        ([(1, 0), (1, 3), (2, 5)], (1, 0)),
+        ([(1, 4), (1, 3), (1, 5)], (1, 4)),
+        ([(1, 4), (1, 3)], (1, 3)),
+        ([(1, 4), (1, 3), (1, 2), (1, 1)], (1, 2)),
+    ]
+    for votes, (label, level) in cases:
+        found = majority([vote(*one) for one in votes])
+        assert (int(found.label), int(found.level)) == (label, level)
+        assert found.passes.flatten().tolist() == [len(votes)] * 2
+
+
 # --- radii, draws, memory
 
 
@@ -365,7 +442,7 @@ def test_memory_and_other_batches_change_no_certificate(adversary: Adversary) ->
     defense = coded(network(), adversary)
     x, streams = images(2 * K), streams_of(2 * K, adversary)
     y = defense.decide(x, streams)
-    method = Coded(draws=10, selection=2)
+    method = Coded(draws=5, selection=2, alpha=0.05)
 
     def proved(rows: slice, memory: int) -> list[Certificate]:
         asked = claim(defense, adversary=adversary, rows=memory)
@@ -386,9 +463,9 @@ def test_the_sequential_rule_ends_early_and_says_as_much_about_one_half() -> Non
     y = defense.decide(x, streams)
     asked = claim(defense)
     early = prove(
-        asked, x, y, streams, Coded(draws=60, selection=2, estimator=Estimator.SEQUENTIAL)
+        asked, x, y, streams, Coded(draws=40, selection=2, estimator=Estimator.SEQUENTIAL)
     )
-    late = prove(asked, x, y, streams, Coded(draws=60, selection=2))
+    late = prove(asked, x, y, streams, Coded(draws=40, selection=2))
     assert [one.status for one in early] == [one.status for one in late]
     assert Status.CERTIFIED in {one.status for one in early}
     for one in early:
