@@ -133,8 +133,9 @@ def cells(folder: Path) -> Iterator[str]:
             )
     yield (
         f"\nMedian saving {median(savings):.1f}x (least {min(savings):.1f}x), points of certified "
-        f"accuracy lost at most {max(losses):.3f}; with 20k draws at most {median(few):.0f}x. "
-        f"Draws of those of Voracek on the same looks: {min(shares):.2f} to {max(shares):.2f}."
+        f"accuracy lost at most {max(losses):.3f}; with at most 20k draws the median is "
+        f"{median(few):.0f}x. Draws of those of Voracek on the same looks: {min(shares):.2f} to "
+        f"{max(shares):.2f}."
     )
 
 

@@ -428,8 +428,10 @@ def audit(
     from robustcode.stopping.audit import audit as examine
 
     if probability is None and sigma is not None and radius is not None:
-        if min(sigma, radius) <= 0:
-            raise ConfigError(f"sigma = {sigma:g} and radius = {radius:g} must both be above 0")
+        if sigma <= 0 or radius < 0:
+            raise ConfigError(
+                f"sigma = {sigma:g} must be above 0, and radius = {radius:g} not below"
+            )
         probability = Gaussian(sigma=sigma).probability(radius)
     elif probability is None or sigma is not None or radius is not None:
         raise ConfigError("name the bound as --probability P, or as --sigma S with --radius R")

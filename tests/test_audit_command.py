@@ -31,7 +31,7 @@ def test_it_says_what_the_rule_does(
     [
         (["fixed"], "--probability P"),
         (["fixed", "--sigma", "0.5"], "--probability P"),
-        (["fixed", "--sigma", "0", "--radius", "1"], "above 0"),
+        (["fixed", "--sigma", "0", "--radius", "1"], "must be above 0"),
         (["fixed", "--probability", "0.7", "--sigma", "1", "--radius", "1"], "--probability P"),
         (["fixed", "--probability", "0.7", "--alpha", "2"], "alpha = 2"),
         (["fixed", "--probability", "1.5"], "1.5"),

@@ -6,17 +6,18 @@ import torch
 from torch import Tensor
 
 from robustcode.bounds.checked import Checker
+from robustcode.bounds.nested import cases_of, least_of
 from robustcode.bounds.network import Network
 from robustcode.bounds.reduced import Reduced
 from robustcode.bounds.region import Interval, Region
-from robustcode.bounds.slopes import Dual, Start, ascend
+from robustcode.bounds.slopes import Dual
 
 # Columns that are ascended together: wide enough for fast products, few enough for the cache.
 COLUMNS = 512
 
 
 def optimised(
-    network: Network, region: Region, bounds: list[Interval], steps: int
+    network: Network, region: Region, bounds: list[Interval], steps: int, splits: int = 0
 ) -> tuple[Reduced, list[Interval]]:
     """The open ReLUs of one sample, and bounds in which ``steps`` made each value's as good.
 
@@ -32,7 +33,7 @@ def optimised(
         places = _open(bounds[node])
         rows = reduced.values(relu, places) if len(places) else None
         if rows is not None and rows.earlier and steps:
-            bounds[node] = _improved(reduced, bounds, node, places, steps)
+            bounds[node] = _improved(reduced, bounds, node, places, steps, splits)
             kept = torch.isin(places, _open(bounds[node]))
             rows, places = rows[kept], places[kept]
         reduced.add(relu, bounds[node], rows, places)
@@ -40,7 +41,12 @@ def optimised(
 
 
 def _improved(
-    reduced: Reduced, bounds: list[Interval], node: int, places: Tensor, steps: int
+    reduced: Reduced,
+    bounds: list[Interval],
+    node: int,
+    places: Tensor,
+    steps: int,
+    splits: int,
 ) -> Interval:
     """The node's interval, better at ``places``."""
     lower, upper = (side.clone() for side in bounds[node])
@@ -50,11 +56,13 @@ def _improved(
         spec[torch.arange(len(some)), some] = 1
         spec[len(some) + torch.arange(len(some)), some] = -1
         spec = spec.view(-1, *lower.shape[1:])
-        start = Start.of(reduced.rows(node, spec))
-        signs = torch.zeros(dual.open, len(spec), dtype=torch.int8)
-        found = ascend(dual, start, dual.first(len(spec)), signs, steps, proof=False)
-        proved = checker.lower(dual, found.numbers, signs, spec, node)
-        low, high = proved[: len(some)], -proved[len(some) :]
+        cases = cases_of(dual, reduced.rows(node, spec), steps, splits)
+        proved = []
+        for part in torch.arange(len(cases.row)).split(COLUMNS):
+            own = cases.numbers[:, part], cases.signs[:, part], spec[cases.row[part]]
+            proved.append(checker.lower(dual, *own, node))
+        least = least_of(torch.cat(proved), cases.row, len(spec))
+        low, high = least[: len(some)], -least[len(some) :]
         flat = lower.view(-1), upper.view(-1)
         flat[0][some] = torch.maximum(flat[0][some], low)
         flat[1][some] = torch.minimum(flat[1][some], high)

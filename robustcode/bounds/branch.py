@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from robustcode.bounds.checked import Checker
+from robustcode.bounds.choice import gaps
 from robustcode.bounds.reduced import Reduced
-from robustcode.bounds.slopes import Bound, Dual, Start, ascend
+from robustcode.bounds.slopes import Dual, Start, ascend
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +152,7 @@ class _Search:
         columns = signs.shape[1]
         found = self.dual.evaluate(Start.of(self.rows, columns), numbers, signs, gradient=False)
         self.evaluations += columns
-        scores = _gaps(self.dual, found, numbers).masked_fill_(signs != 0, -1)
+        scores = gaps(self.dual, found.coefficients, numbers).masked_fill_(signs != 0, -1)
         tried = min(self.effort.tried, len(scores))
         best = scores.topk(tried, dim=0)
         if tried == 1:
@@ -177,9 +178,3 @@ class _Search:
 ROOT_STEPS = 50
 BETTER = 0.1
 
-
-def _gaps(dual: Dual, found: Bound, numbers: Tensor) -> Tensor:
-    """How much each open ReLU's lines cost, by an estimate, (open, columns)."""
-    c = found.coefficients
-    above = torch.minimum(dual.upper, -dual.lower) * torch.minimum(numbers, 1 - numbers)
-    return c.clamp(max=0).neg() * dual.height + 0.5 * c.clamp(min=0) * above

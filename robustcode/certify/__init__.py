@@ -6,6 +6,7 @@ A module per method, named as it is registered.
 from robustcode.certificates import Certificate, Status
 from robustcode.certify.base import METHODS, Claim, Method, Prover
 from robustcode.certify.coded import Coded
+from robustcode.certify.coded_noise import CodedNoise
 from robustcode.certify.crown import CROWN
 from robustcode.certify.ibp import IBP
 from robustcode.certify.lipschitz import Lipschitz
@@ -17,6 +18,7 @@ __all__ = [
     "Certificate",
     "Claim",
     "Coded",
+    "CodedNoise",
     "Lipschitz",
     "Method",
     "Prover",

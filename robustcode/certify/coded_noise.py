@@ -27,7 +27,7 @@ class CodedNoise(Smoothing):
     fresh order and fillers that do not depend on the noise. So it is smoothed as one input of k
     images. What holds of one move of length r of that input holds where each sample moves by
     r / sqrt(k), or by r / k for noise whose ball is one of l1. The adversary does not know the
-    draw. For one adversarial sample among clean mates take ``smoothing``.
+    draw. For one adversarial sample among clean mates it is ``smoothing``.
 
     Source: the research notes on certification, section 6.4, derived there.
     """
@@ -35,10 +35,7 @@ class CodedNoise(Smoothing):
     def prepare(self, claim: Claim) -> Prover:
         """See Method.prepare."""
         if not isinstance(claim.adversary, Batch):
-            raise ConfigError(
-                "coded-noise proves something of a batch that is adversarial as a whole; take the "
-                "adversary batch, or the method smoothing"
-            )
+            return super().prepare(claim)
         size = claim.defense.batch
         further = math.sqrt(size) if isinstance(self._noise(claim), Gaussian) else size
         threat = claim.threat

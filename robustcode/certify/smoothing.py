@@ -22,7 +22,7 @@ from robustcode.certify.course import (
     prove,
     shown,
 )
-from robustcode.certify.votes import NO_VOTE, Ballot, Course, poll
+from robustcode.certify.votes import NO_VOTE, Ballot, Course, Vote, poll
 from robustcode.defenses.gaussian_noise import GaussianNoise
 from robustcode.errors import ConfigError
 from robustcode.noise import KINDS, Kind, Noise
@@ -95,7 +95,7 @@ class Smoothing(Method):
         if not isinstance(claim.adversary, Solo):
             raise ConfigError(
                 "smoothing proves something about one perturbed input among clean ones; take the "
-                "adversary solo"
+                "adversary solo, or for a whole batch the method coded-noise"
             )
         noise = self._noise(claim)
         kind = next(kind for kind, cls in KINDS.items() if isinstance(noise, cls))
@@ -179,11 +179,7 @@ class SmoothingProver(Prover):
         named = streams.child("smoothing")
         courses = [self._course(label) for label in y.tolist()]
 
-        def vote(places: Tensor, numbers: Tensor) -> Ballot:
-            where = places.to(x.device)
-            return self._vote(x[where], named[where].each(numbers.to(x.device)))
-
-        found = poll(courses, vote, self.claim.classes, self.claim.rows, advance)
+        found = poll(courses, self.votes(x, named), self.claim.classes, self.claim.rows, advance)
         bound = RULES[self.method.estimator].bound
         least = shown([proof for _, proof in found], self.rungs, bound)
         of_each = zip(streams.samples.tolist(), y.tolist(), found, least, strict=True)
@@ -191,6 +187,15 @@ class SmoothingProver(Prover):
             self._certificate(sample, label, choice, proof, probability)
             for sample, label, (choice, proof), probability in of_each
         ]
+
+    def votes(self, x: Tensor, streams: Streams) -> Vote:
+        """What makes the draws that are asked for of rows of ``x``."""
+
+        def vote(places: Tensor, numbers: Tensor) -> Ballot:
+            where = places.to(x.device)
+            return self._vote(x[where], streams[where].each(numbers.to(x.device)))
+
+        return vote
 
     def _vote(self, x: Tensor, streams: Streams) -> Ballot:
         """One draw of each row."""

@@ -31,7 +31,7 @@ RATES = 0.5 + 0.001 * np.arange(501)  # success rates that ``iss`` plans for
 class Horvath(Rule):
     """Stages of draws, each judged by itself and, if undecided, thrown away for the next.
 
-    Source: adaptive sampling of Horvath et al. 2022, arXiv:2106.06946, as in
+    Source: adaptive sampling of Horvath et al. 2022 (ICLR), as in
     eth-sri/smoothing-ensembles, smooth_ensemble_adaptive.py.
 
     Attributes:
@@ -84,7 +84,7 @@ class Voracek(Rule):
 
     It bets on both sides of p0 and looks after each draw.
 
-    Source: Voracek 2024, arXiv:2406.17830, as in vvoracek/RS_conf_seq, thresholds.py.
+    Source: Voracek 2024 (NeurIPS), arXiv:2406.17830, as in vvoracek/RS_conf_seq, thresholds.py.
 
     Attributes:
         growth: how many times as many draws each look has as the one before; 1 for a look after
@@ -132,8 +132,8 @@ class ISS(Rule):
     final count, which the Clopper-Pearson bound is not told: at a tie of two classes twice as many
     chances are taken as ``alpha`` pays for.
 
-    Source: Chen et al. 2022 (AAAI), as in roy-ch/Input-Specific-Certification, certify_iss.py;
-    defaults as in its scripts/run_cifar10.sh.
+    Source: roy-ch/Input-Specific-Certification (AAAI 2022), certify_iss.py; defaults as in its
+    scripts/run_cifar10.sh.
 
     Attributes:
         first: draws that choose and plan.

@@ -46,7 +46,7 @@ RULES: Registry[type[Rule]] = Registry("stopping rule", "robustcode.rules", Rule
 @RULES.register("fixed")
 @dataclass(frozen=True, kw_only=True)
 class Fixed(Rule):
-    """See robustcode.stopping.fixed."""
+    """All draws at once and the Clopper-Pearson bound; see robustcode.stopping.fixed."""
 
     most = 100_000
 
@@ -58,7 +58,7 @@ class Fixed(Rule):
 @RULES.register("sequential")
 @dataclass(frozen=True, kw_only=True)
 class Sequential(Rule):
-    """See robustcode.stopping.sequential.
+    """Looks at growing numbers of draws, at an error that is computed; see sequential there.
 
     Attributes:
         patience: nats by which all draws must speak against p0 for giving up.
@@ -76,7 +76,7 @@ class Sequential(Rule):
 @RULES.register("anytime")
 @dataclass(frozen=True, kw_only=True)
 class Anytime(Rule):
-    """See robustcode.stopping.anytime; settings as those of ``Sequential``."""
+    """A bound that holds at every number of draws at once; settings as those of ``Sequential``."""
 
     patience: float = PATIENCE
     growth: float = GROWTH

@@ -14,8 +14,8 @@ from robustcode.stopping.walk import Counts
 FIRST = 16  # ten successes of ten are the least that certify anything at alpha = .001
 GROWTH = 1.15
 # How strongly, in nats, all draws together must speak against p0 before one gives up; see
-# robustcode.stopping.evidence.hopeless. On the published logs of Cohen et al. 2019 less loses
-# certificates, and more draws (benchmarks/smoothing_replay.py).
+# robustcode.stopping.evidence.hopeless. Replayed on the logs of Cohen et al. 2019, one nat takes a
+# seventh more draws and wins back .02 points of certified accuracy at most.
 PATIENCE = 0.0
 
 

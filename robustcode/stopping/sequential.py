@@ -40,7 +40,7 @@ def sequential(
     would have c = 1 / ``alpha``; here c is the least with which the error, computed and not
     bounded, is what is to be spent before the last look. That one has the rest, and what the
     lattice of counts still leaves over is spent on single numbers of successes. With at least
-    three times the draws that are ``needed`` the error is above .97 ``alpha``, and never above
+    four times the draws that are ``needed`` the error is above .97 ``alpha``, and never above
     ``alpha``.
 
     It gives up when the evidence makes it ``hopeless``; that is counted in the error.

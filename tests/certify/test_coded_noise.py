@@ -15,6 +15,7 @@ from robustcode.certify import METHODS, Claim
 from robustcode.certify.coded_mixing import mixing
 from robustcode.certify.coded_noise import CodedNoise
 from robustcode.certify.course import Estimator
+from robustcode.certify.smoothing import Smoothing
 from robustcode.defenses import CodedSmoothing
 from robustcode.errors import ConfigError
 from robustcode.seeds import Streams
@@ -109,9 +110,17 @@ def test_batches_are_proved_one_by_one_and_share_their_draws_within() -> None:
     assert both == prove(method, replace(asked, rows=5), 2 * K)
 
 
-def test_one_sample_among_clean_mates_is_for_the_plain_method() -> None:
-    with pytest.raises(ConfigError, match="take the adversary batch, or the method smoothing"):
-        CodedNoise(sigma=SIGMA).prepare(replace(claim(0.1), adversary=Solo()))
+def test_of_one_sample_among_clean_mates_it_proves_what_smoothing_does() -> None:
+    asked = replace(claim(0.01), adversary=Solo())
+    asked = replace(asked, defense=asked.defense.facing(Solo(), torch.arange(0), images(0, "x")))
+    settings = {"sigma": SIGMA, "draws": 100, "selection": 10}
+    streams = Streams.of(0, "noise", torch.arange(2))
+    x, y = images(2, "x"), torch.tensor([0, 1])
+    found = [
+        method(**settings).prepare(asked).prove(x, y, streams, lambda _: None)  # type: ignore[arg-type]
+        for method in (CodedNoise, Smoothing)
+    ]
+    assert found[0] == found[1]
 
 
 def test_a_radius_beyond_the_draws_is_refused_with_how_far_the_batch_moves() -> None:

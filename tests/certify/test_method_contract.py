@@ -19,6 +19,7 @@ from robustcode.threat import Norm
 SETTINGS: Mapping[str, Mapping[str, Scalar]] = {
     "smoothing": {"sigma": 0.1, "draws": 2000},
     "coded": {"draws": 64},
+    "coded-noise": {"sigma": 0.1, "draws": 2000},
 }
 
 

@@ -144,7 +144,7 @@ def spends_alpha(probability: float, alpha: float, draws: int) -> None:
     rule = sequential(probability, alpha, draws)
     share = rule.error() / alpha
     assert share <= 1
-    if draws >= 3 * needed(probability, alpha):
+    if draws >= 4 * needed(probability, alpha):
         assert share >= 0.97, (probability, alpha, draws)
 
 
@@ -253,7 +253,7 @@ def test_anytime_certifies_where_its_bound_is_above() -> None:
     assert (anytime_lower(fewest - 1, n, 0.01) < 0.9).all()
 
 
-@pytest.mark.parametrize("probability", [0.5, 0.8, 0.95])
+@pytest.mark.parametrize("probability", [0.5, 0.8, 0.9])
 def test_the_anytime_bound_holds_at_every_draw(probability: float) -> None:
     """Its chance to be wrong anywhere in 60 draws, exactly."""
     n = np.arange(1, 61)
