@@ -18,7 +18,6 @@ from robustcode.bounds.rounding import gamma, terms_of
 from robustcode.bounds.scaling import Scale
 from robustcode.bounds.windows import Window
 
-
 # Coefficients, and the window that they are on; None for the whole plane, or where there is none.
 Placed = tuple[Tensor, Window | None]
 

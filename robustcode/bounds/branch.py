@@ -32,8 +32,8 @@ class Effort:
     domains: int
     seconds: float = 0.0
     batch: int = 128
-    steps: int = 6
-    tried: int = 4
+    steps: int = 4
+    tried: int = 3
 
 
 class Outcome(NamedTuple):
@@ -82,7 +82,7 @@ def branch(
     search = _Search(reduced, checker, spec, effort)
     started = time.monotonic()
     while search.queue:
-        out = search.domains + 2 > effort.domains
+        out = effort.domains - search.domains < 2
         if out or (effort.seconds and time.monotonic() - started > effort.seconds):
             break
         if broken(search.point):
@@ -113,7 +113,7 @@ class _Search:
         count = min(self.effort.batch, len(self.queue), room)
         cases = [heapq.heappop(self.queue) for _ in range(count)]
         signs = torch.stack([case.signs for case in cases], 1)
-        numbers = torch.stack([case.numbers for case in cases], 1)
+        numbers = torch.stack([case.numbers for case in cases], 1).float()
         chosen = self._choice(signs, numbers)
         which = torch.arange(count)
         signs, numbers = signs.repeat(1, 2), numbers.repeat(1, 2)
@@ -139,7 +139,8 @@ class _Search:
         self.point = found.point[:, int(least.indices)]
         for i in (lower <= 0).nonzero().squeeze(1).tolist():
             self.cases += 1
-            # Copies: a view of a column would keep all columns in memory.
+            # Copies: a view of a column would keep all columns in memory. Half precision will do: any
+            # numbers are a start.
             case = _Case(
                 float(lower[i]), self.cases, signs[:, i].clone(), found.numbers[:, i].clone()
             )

@@ -110,11 +110,6 @@ class Reduced:
     """
 
     def __init__(self, network: Network, region: Region) -> None:
-        for node in network.nodes[1:]:
-            if not isinstance(node.layer, Affine | Input | ReLU):
-                raise ConfigError(
-                    f"{node.name} is no ReLU, and only ReLUs can be split; take the method crown"
-                )
         self.network, self.region = network, region
         self.layers: list[OpenLayer] = []
         self._lines: Relaxations = {}
@@ -129,6 +124,14 @@ class Reduced:
     def sizes(self) -> list[int]:
         """How many values are open, by layer."""
         return [len(layer) for layer in self.layers]
+
+    def input_at(self, points: Tensor) -> Tensor:
+        """The network's inputs at points of the unit ball, (inputs, points): (points, ...).
+
+        They are in the region: what a box cuts off is moved onto its side.
+        """
+        x = self._centre + self._scale * points.t().double().view(-1, *self._centre.shape[1:])
+        return x if self.region.low is None else x.clamp(self.region.low, self.region.high)
 
     def rows(self, node: int, spec: Tensor) -> Rows:
         """``spec`` of the node's values, (rows, ...); the layers that it reads must be there."""
@@ -176,3 +179,13 @@ class Reduced:
                 {j: Matrix(matrix) for j, matrix in rows.earlier.items()},
             )
         )
+
+
+def refuse_pooling(network: Network, method: str) -> None:
+    """ConfigError for a network with anything but ReLUs that is not affine."""
+    for node in network.nodes:
+        if not isinstance(node.layer, Affine | Input | ReLU):
+            raise ConfigError(
+                f"method {method} works on ReLUs, and the layer {node.name!r} is a "
+                f"{type(node.layer).__name__}; take the method crown"
+            )

@@ -55,7 +55,11 @@ def images(count: int, *shape: int, seed: int = 5) -> Tensor:
 
 
 class Patterned(nn.Module):
-    """Planes scaled and shifted pixel by pixel, column by column, and row by row."""
+    """Planes scaled and shifted pixel by pixel, column by column, and channel by channel."""
+
+    pattern0: Tensor
+    pattern1: Tensor
+    pattern2: Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -232,6 +236,20 @@ def test_a_linear_network_is_bounded_exactly(norm: Norm) -> None:
     assert found.slack.max() < 1e-9
 
 
+def test_interval_margins_of_one_layer_are_exact_in_linf() -> None:
+    """Below the margin by the radius times the l1 norm of the difference of two rows."""
+    model = filled(nn.Sequential(nn.Flatten(), nn.Linear(72, 3)))
+    x = images(3, *SHAPE)
+    network, region = network_of(model, x[:1]), region_of(x, Norm.LINF, boxed=False)
+    spec = margins(torch.tensor([0, 1, 2]), 3)
+    weight = model.state_dict()["1.weight"].double()
+    expected = (spec @ network(x)[..., None]).squeeze(2)
+    expected = expected - region.radius[:, None] * (spec @ weight).abs().sum(2)
+    found = interval_margins(network, interval_bounds(network, region), spec)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
+    assert (found < expected).all()
+
+
 @pytest.mark.parametrize("norm", Norm)
 def test_intervals_of_the_first_layer_are_attained(norm: Norm) -> None:
     """Of each value of the first layer separately, behind a normalisation, without a box."""
@@ -403,6 +421,9 @@ def test_bounds_that_are_given_are_only_tightened() -> None:
     for a, b, c in zip(plain, half, given, strict=True):
         assert (c.lower >= torch.maximum(a.lower, b.lower) - 1e-12).all()
         assert (c.upper <= torch.minimum(a.upper, b.upper) + 1e-12).all()
+    useless = interval_bounds(network, region_of(x, Norm.LINF, share=2))
+    for a, c in zip(plain, crown_bounds(network, region, bounds=useless), strict=True):
+        torch.testing.assert_close(a, c)
 
 
 def test_extra_terms_are_bounded_along() -> None:
@@ -523,17 +544,19 @@ def test_slack_covers_the_rounding_of_single_precision(name: str) -> None:
 
 
 def test_slack_covers_sums_that_cancel() -> None:
-    """1e8 + 1 - 1e8 in single precision: the bound is off by 1, and the slack says so."""
-    model = nn.Sequential(nn.Linear(3, 1), nn.Linear(1, 1)).eval()
-    for values, name in (([[1e8, 1.0, -1e8]], "0.weight"), ([[3.0]], "1.weight")):
-        model.state_dict()[name].copy_(torch.tensor(values))
-    for name in ("0.bias", "1.bias"):
-        model.state_dict()[name].zero_()
-    x = torch.tensor([[1.0, 1.0 / 3, 1.0]])
-    region = Region(x, torch.zeros(1), Norm.LINF)
-    found = crown(network_of(model, x, torch.float32), region, torch.ones(1, 1, 1))
-    assert found.proved.item() <= 1.0 / 3 * 3
-    assert found.slack.item() >= abs(found.lower.item() - float(x[0, 1]) * 3)
+    """1e8 / 10 - 99999992 / 10 = .8: single precision is off by tenths, and the slack says so."""
+    model = nn.Sequential(nn.Linear(1, 2), nn.Linear(2, 1)).eval()
+    state = model.state_dict()
+    for values in state.values():
+        values.zero_()
+    state["0.weight"].fill_(0.1)
+    state["1.weight"].copy_(torch.tensor([[1e8, -99999992.0]]))
+    x = torch.ones(1, 1)
+    region, one = Region(x, torch.zeros(1), Norm.LINF), torch.ones(1, 1, 1)
+    found = crown(network_of(model, x, torch.float32), region, one)
+    true = 8 * float(torch.tensor(0.1, dtype=torch.float32))
+    off = abs(found.lower.item() - true)
+    assert 0.1 < off < found.slack.item() < 100
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -97,19 +97,29 @@ def test_a_neuron_that_can_switch_counts_in_full() -> None:
 
 
 @pytest.mark.parametrize("name", ["cifar_resnet2b", "cifar_resnet20"])
-def test_gradients_of_residual_networks_are_bounded(name: str) -> None:
+def test_branches_of_residual_networks_add_up(name: str) -> None:
+    """At a point the bounds are the gradient; around it they hold it."""
     model = MODELS.get(name)().eval()
+    streams = Streams.of(0, "weights", torch.zeros(1, dtype=torch.int64))
+    for key, values in model.named_parameters():
+        if values.ndim > 1:
+            fan = values[0].numel()
+            values.data = streams.child(key).normal(*values.shape)[0] / fan**0.5
     inputs = inputs_of(model)
     assert inputs is not None
     x = Streams.of(0, "images", torch.arange(1)).uniform(*inputs.shape, dtype=FLOAT)
     network, spec = network_of(model, x), margins(torch.tensor([3]), 10)[:, :2]
-    region = Region(x, torch.full((1,), 0.001, dtype=FLOAT), Norm.LINF)
-    lower, upper = gradients(network, interval_bounds(network, region), spec)
-    for draw in range(3):
-        noise = Streams.of(draw, "points", torch.arange(1)).uniform(*inputs.shape, dtype=FLOAT)
-        slope = slopes_at(network, x + 0.001 * (2 * noise - 1), spec)
-        assert (slope >= lower).all()
-        assert (slope <= upper).all()
+    for eps in (0.0, 0.0003):
+        region = Region(x, torch.full((1,), eps, dtype=FLOAT), Norm.LINF)
+        lower, upper = gradients(network, interval_bounds(network, region), spec)
+        for draw in range(3):
+            noise = Streams.of(draw, "points", torch.arange(1)).uniform(*inputs.shape, dtype=FLOAT)
+            slope = slopes_at(network, x + eps * (2 * noise - 1), spec)
+            assert (slope >= lower).all()
+            assert (slope <= upper).all()
+        if eps == 0:
+            torch.testing.assert_close(upper - lower, torch.zeros_like(lower), rtol=0, atol=1e-9)
+            assert slope.abs().max() > 0.01
 
 
 def test_a_pooling_of_maxima_is_refused_by_name() -> None:

@@ -312,9 +312,15 @@ def test_of_fixed_draws_the_proof_is_for_certain_and_the_attack_finds_nothing(
 
 
 @pytest.mark.parametrize(
-    "deployed", [{}, {"votes": 3}, {"votes": 4, "mean": True}], ids=["one", "votes", "mean"]
+    ("adversary", "deployed"),
+    [
+        (Solo(), {}),
+        (Batch(reach=99), {}),
+        (Solo(), {"votes": 3}),
+        (Batch(reach=99), {"votes": 2, "mean": True}),
+    ],
+    ids=["solo", "batch", "votes", "batch-mean"],
 )
-@pytest.mark.parametrize("adversary", [Solo(), Batch(reach=99)], ids=["solo", "batch"])
 def test_the_proved_share_of_draws_is_below_what_attacks_leave_right(
     adversary: Adversary, deployed: dict[str, object]
 ) -> None:
@@ -442,7 +448,7 @@ def test_memory_and_other_batches_change_no_certificate(adversary: Adversary) ->
     defense = coded(network(), adversary)
     x, streams = images(2 * K), streams_of(2 * K, adversary)
     y = defense.decide(x, streams)
-    method = Coded(draws=5, selection=2, alpha=0.05)
+    method = Coded(draws=4, selection=2, alpha=0.1)
 
     def proved(rows: slice, memory: int) -> list[Certificate]:
         asked = claim(defense, adversary=adversary, rows=memory)
@@ -463,9 +469,9 @@ def test_the_sequential_rule_ends_early_and_says_as_much_about_one_half() -> Non
     y = defense.decide(x, streams)
     asked = claim(defense)
     early = prove(
-        asked, x, y, streams, Coded(draws=40, selection=2, estimator=Estimator.SEQUENTIAL)
+        asked, x, y, streams, Coded(draws=30, selection=2, estimator=Estimator.SEQUENTIAL)
     )
-    late = prove(asked, x, y, streams, Coded(draws=40, selection=2))
+    late = prove(asked, x, y, streams, Coded(draws=30, selection=2))
     assert [one.status for one in early] == [one.status for one in late]
     assert Status.CERTIFIED in {one.status for one in early}
     for one in early:

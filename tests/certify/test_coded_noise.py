@@ -75,7 +75,7 @@ def test_of_a_linear_network_no_more_is_proved_than_holds_and_nearly_as_much_as_
     mixed = mixing(asked.defense, x, streams)  # type: ignore[arg-type]
     gains = (mixed.decoder @ mixed.encoder)[0]
     scores = asked.defense.logits(x, streams)
-    weight = linear()[1].weight
+    weight = next(linear().parameters())
     margin = (scores[:, 0] - scores[:, 1]).abs() / (weight[0] - weight[1]).norm()
     critical = margin / gains.abs().sum(1)
     joint = margin / gains.norm(dim=1)

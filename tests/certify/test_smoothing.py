@@ -111,14 +111,15 @@ def test_a_half_space_is_certified_beyond_its_distance_no_more_often_than_alpha(
 def test_what_is_certified_of_a_half_space_approaches_its_distance(
     threat: Norm, noise: Kind, weight: tuple[float, ...], distance: float
 ) -> None:
-    x, y = copies(4)
+    x, y = copies(10)
     model = half_space(weight)
     setting = f"sigma={sigma_of(threat, noise, distance)},noise={noise}"
     radii = tuple(share * distance for share in (0.25, 0.5, 0.75, 0.9, 0.95))
     claim = claim_of(model, f"{threat}:{radii[0]}", radii)
-    for proof in proved(f"smoothing:{setting}", claim, x, y):
-        assert proof.radius in radii[-2:]
-    for proof in proved(f"smoothing:{setting},estimator=fixed", claim, x, y):
+    # A rung that holds is given up with probability .05 at most, by design: here of 10, few.
+    certificates = proved(f"smoothing:{setting}", claim, x, y)
+    assert sum(proof.radius in radii[-2:] for proof in certificates) >= 7
+    for proof in proved(f"smoothing:{setting},estimator=fixed", claim, x[:3], y[:3]):
         assert 0.93 * distance < proof.radius < distance
         assert proof.draws == proof.forwards
         assert 20_000 + STEP <= (proof.draws or 0) <= 20_100
