@@ -4,6 +4,8 @@ A module per method, named as it is registered.
 """
 
 from robustcode.certificates import Certificate, Status
+from robustcode.certify.alpha_crown import AlphaCROWN
+from robustcode.certify.bab import BranchAndBound
 from robustcode.certify.base import METHODS, Claim, Method, Prover
 from robustcode.certify.coded import Coded
 from robustcode.certify.coded_noise import CodedNoise
@@ -15,6 +17,8 @@ __all__ = [
     "CROWN",
     "IBP",
     "METHODS",
+    "AlphaCROWN",
+    "BranchAndBound",
     "Certificate",
     "Claim",
     "Coded",

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from robustcode.bounds import Region, crown_bounds
+from robustcode.bounds.alpha import optimised
 from robustcode.bounds.branch import Effort, branch
 from robustcode.bounds.falsify import PASSES, lowest
-from robustcode.bounds.reduced import Reduced
 from robustcode.certify.alpha_crown import AlphaCROWNProver, Root
 from robustcode.certify.base import METHODS, Claim, Method, Prover
 from robustcode.errors import ConfigError
@@ -92,15 +92,14 @@ class _Sample:
     def prove(self) -> tuple[Tensor, int]:
         """The least margin that is proved, and the passes that it took."""
         splits = self.prover.method.splits
+        if self._falsified():
+            return torch.tensor(-torch.inf, dtype=torch.float64), self.passes
         root = self._root(0)
-        lower = root.lower
-        if not bool((lower > 0).all()) and not self._falsified(root.reduced):
-            lower = self._branched(root, lower, min(FIRST, self.left))
-            if not bool((lower > 0).all()) and not self.broken and splits and self.left:
+        lower = self._branched(root, root.lower, min(FIRST, self.left))
+        if bool((lower <= 0).any()) and not self.broken and self.left:
+            if splits:
                 root = self._root(splits)
-                lower = torch.maximum(lower, root.lower)
-            if not self.broken:
-                lower = self._branched(root, lower, self.left)
+            lower = self._branched(root, torch.maximum(lower, root.lower), self.left)
         return lower.min(), self.passes
 
     def _root(self, splits: int) -> Root:
@@ -108,7 +107,9 @@ class _Sample:
         self.passes += root.passes
         return root
 
-    def _falsified(self, reduced: Reduced) -> bool:
+    def _falsified(self) -> bool:
+        """Whether an input is found that has the margin at 0 or below."""
+        reduced, _ = optimised(self.prover.network, self.region, self.bounds, 0)
         streams = Streams.of(self.prover.claim.seed, "bab", torch.zeros(1, dtype=torch.int64))
         rows = reduced.rows(len(self.prover.network.nodes) - 1, self.spec)
         points = lowest(reduced, rows, streams)

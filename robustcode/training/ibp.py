@@ -98,8 +98,8 @@ def refuse_batch_norm(network: nn.Module) -> None:
     """Raise ConfigError if a layer of ``network`` has statistics that move in training."""
     for name, layer in network.named_modules():
         if layer.training and getattr(layer, "track_running_stats", False):
-            # Measured on the digits: with bounds by the running statistics, which no gradient
-            # reaches, the loss falls for ten epochs and then rises without end.
+            # Bounds by the running statistics, which no gradient reaches, were tried: on the
+            # digits training went well for ten epochs and then diverged.
             raise ConfigError(
                 f"layer {name!r} ({type(layer).__name__}) normalises by its batch in training, so "
                 "that the network trained is not the one that is bounded; choose one without "

@@ -96,10 +96,9 @@ def test_a_neuron_that_can_switch_counts_in_full() -> None:
     assert found.upper.flatten().tolist() == pytest.approx([2, 1, 3], abs=1e-9)
 
 
-@pytest.mark.parametrize("name", ["cifar_resnet2b", "cifar_resnet20"])
-def test_branches_of_residual_networks_add_up(name: str) -> None:
+def test_branches_of_a_residual_network_add_up() -> None:
     """At a point the bounds are the gradient; around it they hold it."""
-    model = MODELS.get(name)().eval()
+    model = MODELS.get("cifar_resnet2b")().eval()
     streams = Streams.of(0, "weights", torch.zeros(1, dtype=torch.int64))
     for key, values in model.named_parameters():
         if values.ndim > 1:

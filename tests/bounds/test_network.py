@@ -157,6 +157,10 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
         "layer 'pad' (pad) cannot be bounded: its padding is 'constant' of 2 and not of zeros",
     ),
     "rows": (Anything(lambda x: flat(x - x.mean(0, keepdim=True))), "it mixes the rows of a batch"),
+    "merged": (
+        Anything(lambda x: x.reshape(-1, 16)[:, :5]),
+        "layer 'reshape' (reshape) cannot be bounded: it mixes the rows of a batch",
+    ),
     "branch": (Anything(looped), "forward cannot be traced"),
     "broadcast": (
         Anything(lambda x: flat(x + x.mean((2, 3), keepdim=True))),

@@ -64,6 +64,7 @@ def test_lines_prove_what_intervals_prove_and_more(threat: str) -> None:
 
 def test_a_certificate_is_what_the_bounds_say() -> None:
     defense, x, y = digits(12)
+    y[5] = (y[5] + 1) % 10  # a label that the prediction is not
     radii = (0.01, 0.02, 0.05, 0.1)
     found = certified("crown", claim_of(defense, "linf:0.05", x[:1], radii), x, y)
     network = network_of(defense.model, x[:1])
@@ -125,8 +126,11 @@ def test_of_a_linear_model_the_distance_to_its_boundary_is_proved(norm: Norm) ->
         below = claim_of(defense, f"{norm}:{0.999 * eps}", x[:1])
         above = claim_of(defense, f"{norm}:{1.001 * eps}", x[:1])
         assert all(proof.status is Status.CERTIFIED for proof in certified(name, below, x, y))
-        left = [proof.status is Status.UNDECIDED for proof in certified(name, above, x, y)]
+        found = certified(name, above, x, y)
+        left = [proof.status is Status.UNDECIDED for proof in found]
         assert left == (distance == distance.min()).tolist()
+        for proof, most in zip(found, distance.tolist(), strict=True):
+            assert proof.radius <= most * (1 + 1e-6)
 
 
 def test_a_lipschitz_constant_proves_radii_that_nobody_asked_for() -> None:

@@ -139,6 +139,15 @@ def test_a_coin_gets_no_class(estimator: str) -> None:
             assert (proof.status, proof.radius, proof.bound) == (Status.ABSTAINED, 0.0, None)
 
 
+def test_no_draw_is_made_to_name_a_class_unless_a_radius_of_0_asks_for_it() -> None:
+    x, y = copies(5)
+    model = half_space((1.0, 0.0, 0.0, 0.0), score=0.0)  # a coin
+    method = "smoothing:sigma=0.3,draws=5000"
+    spared = proved(method, claim_of(model, "l2:0.4"), x, y)
+    asked = proved(method, claim_of(model, "l2:0.4", (0.0, 0.4)), x, y)
+    assert 5 * sum(p.forwards for p in spared) < sum(p.forwards for p in asked)
+
+
 def test_scores_that_are_not_numbers_are_no_votes() -> None:
     class Sometimes(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
