@@ -12,6 +12,7 @@ from robustcode.certify.coded_noise import CodedNoise
 from robustcode.certify.crown import CROWN
 from robustcode.certify.ibp import IBP
 from robustcode.certify.lipschitz import Lipschitz
+from robustcode.certify.smoothing import Smoothing
 
 __all__ = [
     "CROWN",
@@ -26,5 +27,6 @@ __all__ = [
     "Lipschitz",
     "Method",
     "Prover",
+    "Smoothing",
     "Status",
 ]
