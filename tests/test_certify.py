@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from scipy.stats import norm
 
 import robustcode
 from robustcode.bracket import NO_PROOFS, Proof, Proofs, bracket
@@ -151,7 +153,9 @@ def test_a_request_in_vain_is_one_sentence_and_leaves_nothing(
 
 
 def test_a_radius_beyond_all_draws_is_told_with_the_draws_it_would_take(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"\d{4,}"):
+    # alpha ** (1 / n) must exceed Phi(radius / sigma) when all n draws agree.
+    least = math.floor(math.log(0.001) / norm.logcdf(4)) + 1
+    with pytest.raises(ConfigError, match=f"{least:,}"):
         certify_digits(tmp_path / "run", "smoothing:sigma=0.25,draws=1000", threat="l2:1")
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from robustcode.bounds.choice import gaps
+from robustcode.bounds.choice import chosen, halves
 from robustcode.bounds.reduced import Rows
 from robustcode.bounds.slopes import Dual, Start, ascend
 
@@ -76,13 +76,8 @@ def _worst(cases: Cases, rows: int) -> Tensor:
 
 def _split(dual: Dual, rows: Rows, cases: Cases, worst: Tensor) -> Cases:
     row, signs, numbers = cases.row[worst], cases.signs[:, worst], cases.numbers[:, worst]
-    start = Start.of(rows[row])
-    found = dual.evaluate(start, numbers, signs, gradient=False)
-    chosen = gaps(dual, found.coefficients, numbers).masked_fill_(signs != 0, -1).argmax(0)
-    which, count = torch.arange(len(worst)), len(worst)
-    signs, numbers = signs.repeat(1, 2), numbers.repeat(1, 2)
-    signs[chosen, which], signs[chosen, count + which] = 1, -1
-    numbers[chosen, which] = numbers[chosen, count + which] = 0
+    places = chosen(dual, Start.of(rows[row]), numbers, signs, 1)
+    signs, numbers = halves(signs, numbers, places)
     row = row.repeat(2)
     both = ascend(dual, Start.of(rows[row]), numbers, signs, STEPS, proof=False)
     lower = torch.maximum(both.lower, cases.lower[worst].repeat(2))

@@ -52,7 +52,7 @@ def _packed(dense: Tensor) -> Tensor:
 class Rows:
     """Affine functions of the input and of the open ReLUs of earlier layers.
 
-    The input is written as a point of the unit ball of the region's norm.
+    The input is written as the reduced network has it.
 
     Attributes:
         inputs: coefficients of the input, (rows, inputs).
@@ -106,6 +106,9 @@ class OpenLayer:
 class Reduced:
     """A network of open ReLUs only, of one sample, in float32.
 
+    In linf its input is a point of the unit cube, which stands for the region; else it is the
+    network's own.
+
     It serves to search for a proof. What is found is proved on the network itself.
     """
 
@@ -114,11 +117,10 @@ class Reduced:
         self.layers: list[OpenLayer] = []
         self._lines: Relaxations = {}
         self._places: dict[int, Tensor] = {}
+        self._centre, self._scale = torch.zeros_like(region.x), torch.ones_like(region.x)
         if region.norm is Norm.LINF:
             low, high = region.box()
             self._centre, self._scale = (low + high) / 2, (high - low) / 2
-        else:
-            self._centre, self._scale = region.x, region.radius.view(-1, *[1] * (region.x.ndim - 1))
 
     @property
     def sizes(self) -> list[int]:
@@ -126,9 +128,9 @@ class Reduced:
         return [len(layer) for layer in self.layers]
 
     def input_at(self, points: Tensor) -> Tensor:
-        """The network's inputs at points of the unit ball, (inputs, points): (points, ...).
+        """The network's own inputs, (points, ...), at those of the reduced one, (inputs, points).
 
-        They are in the region: what a box cuts off is moved onto its side.
+        They are moved into the box if rounding has put them outside.
         """
         x = self._centre + self._scale * points.t().double().view(-1, *self._centre.shape[1:])
         return x if self.region.low is None else x.clamp(self.region.low, self.region.high)

@@ -8,6 +8,7 @@ Everything is (values, columns): a column is a row of the specification in one d
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -56,7 +57,8 @@ class Bound(NamedTuple):
         lower: (columns,).
         gradient: of ``lower`` by the numbers, (open, columns); None if it was not asked for.
         coefficients: those of the ReLUs' outputs, (open, columns).
-        point: the input at which the bound is attained, in the unit ball, (inputs, columns).
+        point: the input at which the bound is attained, as the reduced network has it,
+            (inputs, columns).
     """
 
     lower: Tensor
@@ -70,9 +72,11 @@ class Dual:
 
     def __init__(self, reduced: Reduced, layers: int | None = None) -> None:
         self.layers: list[OpenLayer] = reduced.layers[:layers]
-        self.norm = reduced.region.norm
+        # None is the unit cube.
+        linf = reduced.region.norm is Norm.LINF
+        self.region = None if linf else reduced.region.to(torch.float32)
         ends = torch.tensor([0, *(len(layer) for layer in self.layers)]).cumsum(0).tolist()
-        self.slices = [slice(a, b) for a, b in zip(ends, ends[1:], strict=False)]
+        self.slices = [slice(a, b) for a, b in pairwise(ends)]
         self.open = ends[-1]
         like = torch.zeros(0, 1)
         self.lower = torch.cat([like, *(layer.lower for layer in self.layers)])
@@ -106,8 +110,8 @@ class Dual:
             a += layer.inputs.back(d)
             for j, matrix in layer.earlier.items():
                 coefficients[self.slices[j]] += matrix.back(d)
-        size, point = self._least(a)
-        lower -= size
+        least, point = self.least(a)
+        lower += least
         if not gradient:
             return Bound(lower, None, coefficients, point)
         slope = torch.empty_like(numbers)
@@ -123,16 +127,16 @@ class Dual:
             slope[at] = torch.where(f, c.clamp(min=0), -split[at]) * z
         return Bound(lower, slope, coefficients, point)
 
-    def _least(self, a: Tensor) -> tuple[Tensor, Tensor]:
-        """Minus the least value of ``<a, t>`` over the unit ball, and where it is taken."""
-        if self.norm is Norm.LINF:
-            return a.abs().sum(0), -a.sign()
-        if self.norm is Norm.L2:
-            size = torch.linalg.vector_norm(a, dim=0)
-            return size, -a / size.clamp(min=torch.finfo(a.dtype).tiny)
-        size, place = a.abs().max(0)
-        point = torch.zeros_like(a).scatter_(0, place[None], -a.gather(0, place[None]).sign())
-        return size, point
+    def least(self, a: Tensor) -> tuple[Tensor, Tensor]:
+        """The least of ``<a, t>`` over the region, (columns,), and where it is taken, like a."""
+        if self.region is None:
+            return -a.abs().sum(0), -a.sign()
+        with torch.enable_grad():
+            rows = a.t().unflatten(1, self.region.x.shape[1:])[None].detach().requires_grad_()
+            found = self.region.least(rows)[0]
+            # It is attained, and its gradient is where.
+            (point,) = torch.autograd.grad(found.sum(), rows)
+        return found.detach(), point[0].flatten(1).t()
 
 
 class Ascended(NamedTuple):

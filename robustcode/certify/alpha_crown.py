@@ -89,9 +89,7 @@ class AlphaCROWNProver(CROWNProver):
         root = self.root(region, spec, crown_bounds(self.network, region, rows=self.claim.rows))
         return root.lower.min(), root.passes
 
-    def root(
-        self, region: Region, spec: Tensor, bounds: list[Interval], splits: int = 0
-    ) -> Root:
+    def root(self, region: Region, spec: Tensor, bounds: list[Interval], splits: int = 0) -> Root:
         """Bounds of ``spec``, (rows, classes), with optimised slopes."""
         reduced, bounds = optimised(self.network, region, bounds, self.steps, splits)
         checker, dual = Checker(reduced, bounds), Dual(reduced)

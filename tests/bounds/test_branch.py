@@ -137,7 +137,7 @@ class Program:
         constraints = [LinearConstraint(matrix, lb=[low for _, low in self.rows])]
         solved = milp(
             cost,
-            integrality=self.integral,
+            integrality=np.array(self.integral),
             bounds=Bounds(self.lower, self.upper),
             constraints=constraints if self.rows else [],
             options={"mip_rel_gap": 0.0},
@@ -235,7 +235,7 @@ def problem(name: str, norm: Norm, seed: int) -> Problem:
 
 EPS = {Norm.LINF: 0.25, Norm.L1: 1.5}
 KINDS = [(name, norm) for name in NETWORKS for norm in EPS]
-SEEDS = range(6)
+SEEDS = range(4)
 
 
 @pytest.mark.parametrize(("name", "norm"), KINDS)
@@ -296,8 +296,8 @@ def searched(network: Network, region: Region, row: Tensor, domains: int = 2000)
     return branch(reduced, Checker(reduced, bounds), row, effort, broken)
 
 
-@settings(max_examples=30, deadline=None)
-@given(seed=st.integers(0, 5), data=st.data())
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 3), data=st.data())
 def test_a_case_is_bounded_for_whatever_numbers(seed: int, data: st.DataObject) -> None:
     """Numbers that make no sense give bounds that are bad, but bounds of the case they are."""
     name, norm = data.draw(st.sampled_from(KINDS))
@@ -412,11 +412,19 @@ def test_a_sample_is_proved_alike_alone_and_in_a_batch(
 
 
 def test_a_limit_ends_a_search_without_a_proof() -> None:
-    network, region, spec, exact = problem("convolutional", Norm.LINF, 0)
-    assert exact.value > 0
-    few = [searched(network, region, spec[row : row + 1], domains=3) for row in range(len(spec))]
-    assert any(outcome.lower <= 0 for outcome in few)
-    assert all(outcome.domains <= 3 and outcome.point is None for outcome in few)
+    long = 0
+    for name, norm in KINDS:
+        for seed in SEEDS:
+            network, region, spec, _ = problem(name, norm, seed)
+            for row in spec.split(1):
+                whole = searched(network, region, row)
+                if whole.lower > 0 and whole.domains > 5:
+                    few = searched(network, region, row, domains=5)
+                    assert few.lower <= 0
+                    assert few.domains <= 5
+                    assert few.point is None
+                    long += 1
+    assert long > 2
 
 
 @pytest.mark.parametrize(

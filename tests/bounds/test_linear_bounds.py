@@ -150,14 +150,14 @@ def points_in(region: Region, network: Network, spec: Tensor) -> list[Tensor]:
             *((0.0, 1.0) if region.low is not None else (-9.0, 9.0)),
         )
         here = x[i : i + 1]
-        mine = [threat.random(here, streams[i : i + 1].child(k)) for k in range(20)]
+        mine = [threat.random(here, streams[i : i + 1].child(k)) for k in range(10)]
         for row in spec[i]:
             point = here
-            for _ in range(30):
+            for _ in range(12):
                 point = point.detach().requires_grad_()
                 (slope,) = torch.autograd.grad((network(point) @ row).sum(), point)
                 step = threat.steepest(slope, point)
-                point = threat.project(point - 0.3 * radius * step, here)
+                point = threat.project(point - 0.4 * radius * step, here)
             mine.append(point.detach())
         found.append(torch.cat(mine))
     return found
@@ -291,9 +291,9 @@ def test_one_layer_of_relus_is_the_linear_program_of_its_triangles() -> None:
     expected = triangles(network, bounds, spec[0, 0])
     (relu,) = network.relus
     slopes = torch.full((1, 6), 0.5, dtype=FLOAT, requires_grad=True)
-    ascent = torch.optim.Adam([slopes], lr=0.01)
+    ascent = torch.optim.Adam([slopes], lr=0.02)
     best = -math.inf
-    for _ in range(600):
+    for _ in range(300):
         lines = relaxed(network, bounds, {relu: slopes})
         found = linear_bounds(network, region, lines, spec).lower
         ascent.zero_grad()
@@ -356,7 +356,7 @@ def test_a_row_does_not_depend_on_its_batch(name: str) -> None:
     for norm in Norm:
         region = region_of(x, norm)
         together = crown(network, region, spec)
-        for i in range(5):
+        for i in (0, 3):
             only = torch.tensor([i])
             alone = crown(network, region.rows(only), spec[only], rows=6)
             for a, b in zip(together, alone, strict=True):

@@ -18,6 +18,8 @@ from robustcode.certify.coded_decisions import Reached, majority
 from robustcode.certify.coded_margins import Joint, reach
 from robustcode.certify.coded_mixing import Mixing, mixing
 from robustcode.certify.course import Estimator
+from robustcode.checkpoint import load_classifier
+from robustcode.data import load_data
 from robustcode.defenses import CodedSmoothing, Defense, Identity
 from robustcode.errors import ConfigError
 from robustcode.seeds import Streams
@@ -309,6 +311,33 @@ def test_of_fixed_draws_the_proof_is_for_certain_and_the_attack_finds_nothing(
     assert {proof.status for proof in found[1:]} == {Status.CERTIFIED, Status.UNDECIDED}
     worst = worst_found(defense, x, label, ThreatModel(Norm.LINF, EPS[Norm.LINF]), streams)
     assert (worst > 0)[torch.tensor([proof.radius > 0 for proof in found])].all()
+
+
+@pytest.mark.parametrize("adversary", [Solo(), Batch(reach=99)], ids=["solo", "batch"])
+def test_no_digit_that_is_proved_is_broken_by_one_who_knows_the_draw(adversary: Adversary) -> None:
+    model = load_classifier("digits_cnn", classes=10).requires_grad_(False)
+    data = load_data("digits")
+    x, y = data.images(torch.arange(K)), data.targets(torch.arange(K))
+    defense = CodedSmoothing(
+        model=model, mates=data.images(torch.arange(100, 160)), k=K, fixed=True
+    )
+    defense = defense.facing(adversary, torch.arange(0), x[:0])
+    streams, threat = streams_of(K, adversary), ThreatModel(Norm.LINF, 0.04)
+    asked = Claim(
+        defense=defense,
+        threat=threat,
+        radii=(threat.eps,),
+        classes=10,
+        example=x[:1],
+        adversary=adversary,
+    )
+    found = prove(asked, x, y, streams)
+    worst = worst_found(defense, x, y, threat, streams)
+    for proof, least in zip(found, worst, strict=True):
+        if proof.prediction == proof.label:
+            assert proof.bound is not None
+            assert proof.bound <= float(least)
+    assert Status.CERTIFIED in {proof.status for proof in found}
 
 
 @pytest.mark.parametrize(
