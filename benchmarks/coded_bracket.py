@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustcode import attack, certify
-from robustcode.statistics import Proportion, clustered, lower_bound, paired_difference, proportion
+from robustcode.statistics import Proportion, clustered, paired_difference, proportion
 
 ALPHA = 0.001
 HEAD = "| threat | clean | proved | for sure | attacked | width | CPU s |"
@@ -93,7 +93,7 @@ def coded(asked: argparse.Namespace, threat: str, adversary: str, out: Path) -> 
     if asked.attacks:
         attacks = {"attacks": asked.attacks.split(";")}
     above = attack(**attacks, draws=asked.judged, out=out / f"attacked {adversary}", **described)
-    shares = proved_shares(below.certificates.share.to_numpy(), asked.draws)
+    shares = below.certificates.held.to_numpy()
     chosen = above.records[above.records.selected]
     left = chosen.sort_values("sample").correct.to_numpy(float)
     sure = int(below.certificates.status.eq("certified").sum())
@@ -119,12 +119,6 @@ def subject(asked: argparse.Namespace, threat: str) -> dict[str, Any]:
         "progress": False,
     }
     return {key: value for key, value in found.items() if value is not None}
-
-
-def proved_shares(bounds: NDArray[np.float64], draws: int) -> NDArray[np.float64]:
-    """The shares of draws that were proved, from the lower bounds that certificates give."""
-    possible = lower_bound(np.arange(draws + 1), draws, ALPHA)
-    return np.searchsorted(possible, bounds - 1e-9) / draws
 
 
 def row(name: str, threat: str, clean: Proportion, proved: Proportion) -> None:

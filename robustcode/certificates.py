@@ -44,6 +44,8 @@ class Certificate:
             probability of the prediction.
         share: a lower bound on the probability that one decision of a random defence is right
             whatever the adversary does; None where decisions are not random.
+        held: share of as many draws as were made in which a right decision was proved: where their
+            number was fixed beforehand an unbiased estimate of what ``share`` bounds, else None.
         alpha: probability with which this proof may be false; 0 for a deterministic one.
         draws: random draws it took, those that chose the class among them; None where there are
             none.
@@ -60,6 +62,7 @@ class Certificate:
     radius: float
     bound: float | None = None
     share: float | None = None
+    held: float | None = None
     alpha: float = 0.0
     draws: int | None = None
     forwards: int = 0
@@ -85,8 +88,8 @@ def from_lines(data: bytes, origin: str) -> list[Certificate]:
 def table_of(certificates: Sequence[Certificate]) -> pd.DataFrame:
     """One row per certificate; columns are the fields of Certificate.
 
-    ``prediction`` and ``draws`` are nullable whole numbers, ``bound`` and ``share`` numbers that
-    are missing where there are none.
+    ``prediction`` and ``draws`` are nullable whole numbers, ``bound``, ``share`` and ``held`` numbers
+    that are missing where there are none.
     """
     import pandas as pd
 
@@ -94,4 +97,4 @@ def table_of(certificates: Sequence[Certificate]) -> pd.DataFrame:
     if table.empty:
         return table
     kinds = {"status": "str", "prediction": "Int64", "draws": "Int64"}
-    return table.astype({**kinds, "bound": "float64", "share": "float64"})
+    return table.astype({**kinds, "bound": "float64", "share": "float64", "held": "float64"})

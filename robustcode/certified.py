@@ -29,8 +29,10 @@ def certified_of(
     ``accuracy`` is the share of samples that are proved right at ``eps``, ``low`` and ``high`` its
     interval over the draw of samples. Each proof of a random method may be false with probability
     ``alpha``; with probability SURE no more than ``false_at_most`` of those counted are.
-    ``expected`` bounds the expected accuracy of a random defence from below. ``curve`` has
-    certified accuracy at each of ``radii``.
+    ``expected`` is from below the accuracy that is expected of a random defence: the mean share of
+    draws that are proved, with its interval over samples and draws, or where their number was not
+    fixed beforehand the mean of lower bounds on it. ``curve`` has certified accuracy at each of
+    ``radii``.
     """
     count = len(certificates)
     right = (certificates.prediction == certificates.label).fillna(False).astype(bool)
@@ -43,7 +45,8 @@ def certified_of(
     here = at(eps)
     alpha = float(certificates.alpha.max())
     abstained = int(certificates.prediction.isna().sum())
-    shares = certificates["share"]
+    held = certificates["held"].notna().all()
+    shares = certificates["held" if held else "share"]
     expected = None
     if shares.notna().any():
         draws = int(certificates.draws.dropna().max())

@@ -204,6 +204,11 @@ class CertifySpec(Spec):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.threat.eps == 0:
+            raise ConfigError(
+                f"threat = {self.threat}: nothing moves, so there is nothing to prove; give an eps "
+                "above 0"
+            )
         for radius in self.radii:
             if not 0 < radius < math.inf:
                 raise ConfigError(f"radii: {radius:g} is no radius; give positive numbers")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -137,10 +138,11 @@ def _check(proofs: list[Certificate], proving: Proving, samples: Tensor, y: Tens
                 f"{where} is called {proof.status}, but with prediction {proof.prediction}, label "
                 f"{label} and radius {proof.radius:g} at eps = {eps:g} it is {_status(proof, eps)}"
             )
-        if (proof.alpha > 0) != proving.method.random:
+        if proof.bound is not None and not math.isfinite(proof.bound):
+            raise ContractError(f"{where}: bound = {proof.bound:g} says nothing; give None")
+        if proof.alpha > 0 and not proving.method.random:
             raise ContractError(
-                f"{where}: alpha = {proof.alpha:g}, but its proofs are declared "
-                + ("random" if proving.method.random else "certain")
+                f"{where}: alpha = {proof.alpha:g}, but its proofs are declared certain"
             )
 
 

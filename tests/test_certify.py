@@ -139,6 +139,7 @@ def test_the_command_prints_what_is_proved_and_repeats_from_its_spec(tmp_path: P
         ({"method": "smoothing:sigma=0.25,alpha=1.5", "threat": "l2:0.1"}, "alpha"),
         ({"method": "smoothing:sigma=0.25,draws=100", "threat": "l2:2"}, "draws"),
         ({"radii": (-1.0,)}, "radii"),
+        ({"threat": "linf:0"}, "nothing moves"),
         ({"samples": 0}, "samples"),
     ],
     ids=str,

@@ -118,7 +118,12 @@ class _Search:
         tried = self.effort.tried
         places = chosen(self.dual, Start.of(self.rows, count), numbers, signs, tried)
         self.evaluations += count * (1 + 2 * tried)
-        self._bound(*halves(signs, numbers, places), self.effort.steps)
+        split, left = (places >= 0).nonzero().squeeze(1), (places < 0).nonzero().squeeze(1)
+        if len(split):
+            both = halves(signs[:, split], numbers[:, split], places[split])
+            self._bound(*both, self.effort.steps)
+        if len(left):  # nothing is to be split: its multipliers are all that can be better
+            self._bound(signs[:, left], numbers[:, left], ROOT_STEPS)
 
     def _bound(self, signs: Tensor, numbers: Tensor, steps: int) -> None:
         """Bound new cases; those that are not proved wait."""

@@ -14,13 +14,15 @@ BETTER = 0.1
 def chosen(dual: Dual, start: Start, numbers: Tensor, signs: Tensor, tried: int) -> Tensor:
     """The ReLU to split in each column, (columns,): of the best by an estimate, by trying them.
 
+    It is -1 where every sign is supposed already.
+
     Source: filtered smart branching, De Palma et al. 2021, arXiv:2104.06718.
     """
     found = dual.evaluate(start, numbers, signs, gradient=False)
     scores = gaps(dual, found.coefficients, numbers).masked_fill_(signs != 0, -1)
     best = scores.topk(min(tried, len(scores)), dim=0)
     if tried == 1:
-        return best.indices[0]
+        return torch.where(best.values[0] < 0, -1, best.indices[0])
     gains = []
     for place, score in zip(best.indices, best.values, strict=True):
         tries = [
@@ -31,7 +33,7 @@ def chosen(dual: Dual, start: Start, numbers: Tensor, signs: Tensor, tried: int)
         total = gain.amin(0) + BETTER * gain.amax(0)
         gains.append(total.masked_fill(score < 0, -torch.inf))
     which = torch.stack(gains).argmax(0, keepdim=True)
-    return best.indices.gather(0, which).squeeze(0)
+    return torch.where(best.values[0] < 0, -1, best.indices.gather(0, which).squeeze(0))
 
 
 def halves(signs: Tensor, numbers: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:

@@ -202,6 +202,9 @@ class _Coded(Prover):
         levels = (tally.verdicts == Verdict.CERTIFIED).sum(1)
         least, share = np.maximum(tally.shown, np.where(levels > self.at, HALF, 0))
         share = np.where(_equal(chosen, y), share, tally.shown[1])
+        held: list[float | None] = [None] * len(x)
+        if method.estimator is Estimator.FIXED:
+            held = (tally.right / tally.draws).tolist()
         return [
             replace(
                 self._certificate(
@@ -213,6 +216,7 @@ class _Coded(Prover):
                     passes[:, row],
                 ),
                 share=float(share[row]),
+                held=held[row],
                 alpha=method.alpha,
                 draws=method.selection + int(tally.draws[row]),
             )

@@ -94,7 +94,7 @@ def _consistent(method: Method) -> None:
         )
         require(proof.status == said, f"sample {proof.sample} is {said}, not {proof.status}")
         require(
-            (proof.alpha > 0) == method.random,
+            method.random or proof.alpha == 0,
             f"alpha = {proof.alpha:g}, and random = {method.random} is declared",
         )
         require(proof.forwards > 0, "a certificate without a single pass of the model")
