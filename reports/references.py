@@ -75,6 +75,12 @@ REFERENCES = {
     "randomized smoothing, arXiv:1902.02918.",
     "ibp": "Gowal et al. 2018, On the effectiveness of interval bound propagation for training "
     "verifiably robust models, arXiv:1810.12715.",
+    "alpha-crown": "Xu, Zhang, Wang, Wang, Jana, Lin and Hsieh 2021, Fast and complete: enabling "
+    "complete neural network verification with rapid and massively parallel incomplete verifiers, "
+    "arXiv:2011.13824.",
+    "bab": "Wang, Zhang, Xu, Lin, Jana, Hsieh and Kolter 2021, Beta-CROWN: efficient bound "
+    "propagation with per-neuron split constraints for complete and incomplete neural network "
+    "robustness verification, arXiv:2103.06624.",
     "crown": "Zhang, Weng, Chen, Hsieh and Daniel 2018, Efficient neural network robustness "
     "certification with general activation functions, arXiv:1811.00866.",
 }

@@ -88,8 +88,8 @@ def from_lines(data: bytes, origin: str) -> list[Certificate]:
 def table_of(certificates: Sequence[Certificate]) -> pd.DataFrame:
     """One row per certificate; columns are the fields of Certificate.
 
-    ``prediction`` and ``draws`` are nullable whole numbers, ``bound``, ``share`` and ``held`` numbers
-    that are missing where there are none.
+    ``prediction`` and ``draws`` are nullable whole numbers; ``bound``, ``share`` and ``held`` are
+    numbers that are missing where there are none.
     """
     import pandas as pd
 

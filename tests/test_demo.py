@@ -29,10 +29,14 @@ def test_the_demo_ends_with_a_report_to_open(tmp_path: Path) -> None:
     page = Path(done.stdout.strip())
     assert page.name == "report.html"
     assert "worst" in page.read_text()
-    robust = {
-        run.name: load_run(run).summary["robust"]["accuracy"] for run in tmp_path.glob("runs/*")
+    runs = {run.name: load_run(run).summary for run in tmp_path.glob("runs/*")}
+    robust = {name: said["robust"]["accuracy"] for name, said in runs.items() if said["robust"]}
+    proved = {
+        name: said["certified"]["accuracy"] for name, said in runs.items() if said["certified"]
     }
-    assert len(robust) == 4
+    assert (len(robust), len(proved)) == (4, 2)
+    for name in ("plain", "adversarially-trained"):
+        assert 0.25 < proved[f"{name}-proved"] <= robust[name]
     # Adversarial training is the one that helps; noise and coding at inference do not.
     assert robust["adversarially-trained"] > 0.8
     assert max(robust[name] for name in ("plain", "gaussian-noise", "coded-smoothing")) < 0.6

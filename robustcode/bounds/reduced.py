@@ -15,7 +15,7 @@ from robustcode.bounds.network import Network
 from robustcode.bounds.region import Interval, Region
 from robustcode.bounds.relaxation import Line, Relaxations
 from robustcode.errors import ConfigError
-from robustcode.threat import Norm
+from robustcode.threat import Norm, ThreatModel
 
 # A matrix with fewer entries than this share is multiplied faster by its entries alone: measured
 # on CNN-A, whose inner values read a few pixels each.
@@ -130,10 +130,14 @@ class Reduced:
     def input_at(self, points: Tensor) -> Tensor:
         """The network's own inputs, (points, ...), at those of the reduced one, (inputs, points).
 
-        They are moved into the box if rounding has put them outside.
+        Rounding may have put them outside a region with a box, and they are moved into it.
         """
         x = self._centre + self._scale * points.t().double().view(-1, *self._centre.shape[1:])
-        return x if self.region.low is None else x.clamp(self.region.low, self.region.high)
+        low, high = self.region.low, self.region.high
+        if low is None or high is None:
+            return x
+        threat = ThreatModel(self.region.norm, float(self.region.radius), low, high)
+        return threat.project(x, self.region.x.expand(x.shape))
 
     def rows(self, node: int, spec: Tensor) -> Rows:
         """``spec`` of the node's values, (rows, ...); the layers that it reads must be there."""

@@ -169,13 +169,10 @@ def ascend(
     best, held = torch.full_like(start.bias, -torch.inf), numbers.clone()
     mean, square = torch.zeros_like(numbers), torch.zeros_like(numbers)
     length = ceiling = None
-    for step in range(steps):
-        last = step == steps - 1
-        found = dual.evaluate(start, numbers, signs, gradient=not last)
-        better = found.lower > best
-        best = torch.where(better, found.lower, best)
-        held = torch.where(better, numbers, held)
-        if last or (proof and bool((best > 0).all())):
+    for step in range(steps - 1):
+        found = dual.evaluate(start, numbers, signs, gradient=True)
+        best, held = _better(best, held, found.lower, numbers)
+        if proof and bool((best > 0).all()):
             break
         if length is None or ceiling is None:
             length, ceiling = _lengths(dual, found.coefficients, signs)
@@ -188,7 +185,15 @@ def ascend(
         numbers.addcdiv_(mean * length, scale, value=share)
         numbers.clamp_(min=0)
         torch.minimum(numbers, ceiling, out=numbers)
+    else:
+        found = dual.evaluate(start, numbers, signs, gradient=False)
+        best, held = _better(best, held, found.lower, numbers)
     return Ascended(best, held, found.coefficients, found.point)
+
+
+def _better(best: Tensor, held: Tensor, lower: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
+    better = lower > best
+    return torch.where(better, lower, best), torch.where(better, numbers, held)
 
 
 def _lengths(dual: Dual, coefficients: Tensor, signs: Tensor) -> tuple[Tensor, Tensor]:

@@ -219,7 +219,8 @@ def _claim(
 def _plane_network(problem: LinearProblem) -> nn.Module:
     """The problem's classifier, of layers that every method knows."""
     weight = problem.model.weight.detach()
-    linear = nn.Linear(*weight.shape)
+    inputs, classes = weight.shape
+    linear = nn.Linear(inputs, classes)
     with torch.no_grad():
         linear.weight.copy_(weight.T)
         linear.bias.copy_(problem.model.bias - 0.5 * weight.sum(0))
