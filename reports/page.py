@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ from robustcode.reports.grids import (
     setting_of,
     with_note,
 )
-from robustcode.reports.proofs import bracket_verdict, pairs_of, proof_verdict, proofs_grid
+from robustcode.reports.proofs import Pair, bracket_verdict, pairs_of, proof_verdict, proofs_grid
 from robustcode.reports.references import references
 from robustcode.reports.table import Row, Source, as_text, rows_of, sources
 from robustcode.store import Run
@@ -106,12 +106,18 @@ def compose(runs: Sequence[Run], not_begun: Sequence[str] = ()) -> Page:
         verdict = " ".join(proof_verdict(source, rows) for source in found)
         grids, charts = (
             [proofs_grid(found, rows), *own],
-            [Chart("accuracy", "Certified", _dots(every))],
+            [
+                Chart(
+                    "accuracy",
+                    "Certified",
+                    _dots(_side_by_side(every) if len(found) > 1 else every),
+                )
+            ],
         )
     elif len(attacked) == 1 and pairs:
         title = f"How robust is {attacked[0].label}?"
         verdict = " ".join(map(bracket_verdict, pairs))
-        grids, charts = own, [Chart("accuracy", "Accuracy", _dots(_both_sides(attacked[0], rows)))]
+        grids, charts = own, [Chart("accuracy", "Accuracy", _dots(_both_sides(pairs, rows)))]
     elif len(found) == 1:
         title, verdict = f"How robust is {found[0].label}?", _verdict(found[0], every)
         grids, charts = own, [Chart("accuracy", "Accuracy", _dots(every))]
@@ -154,12 +160,27 @@ def compose(runs: Sequence[Run], not_begun: Sequence[str] = ()) -> Page:
     )
 
 
-def _both_sides(attacked: Source, rows: Mapping[str, list[Row]]) -> list[Row]:
-    """What was measured by attacks, and all that is certified, each method once."""
-    certified = {
-        row.name: row for found in rows.values() for row in found if row.kind == "certified"
+def _both_sides(pairs: Sequence[Pair], rows: Mapping[str, list[Row]]) -> list[Row]:
+    """What was measured by attacks, and what is certified at their eps, each method once."""
+    attacked = rows[pairs[0].attack.label]
+    proved = {
+        pair.found.method: replace(
+            pair.rows[0], kind="certified", name=f"certified: {pair.found.method}"
+        )
+        for pair in pairs
     }
-    return [*(row for row in rows[attacked.label] if row.kind != "certified"), *certified.values()]
+    return [*(row for row in attacked if row.kind != "certified"), *proved.values()]
+
+
+def _side_by_side(rows: Sequence[Row]) -> list[Row]:
+    """Rows of several runs of certificates, each named so that it is known whose it is."""
+    return [
+        replace(
+            row, name=f"{row.run}: {row.kind}" + (f" in {row.settings}" if row.settings else "")
+        )
+        for row in rows
+        if row.kind in MAIN_KINDS
+    ]
 
 
 def _curve_charts(curves: Sequence[Series], rows: dict[str, list[Row]]) -> list[Chart]:

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from robustcode.bracket import Bracket, bracket
+from robustcode.certified import SAME
+from robustcode.components import number
 from robustcode.errors import ConfigError
 from robustcode.reports.figures import Bar
 from robustcode.reports.grids import Grid, accuracy_of, counted, interval_of, percent
@@ -87,10 +89,20 @@ def pairs_of(found: Sequence[Source]) -> list[Pair]:
             if attack.verdicts.empty or not attack.whole:
                 continue
             try:
-                pairs.append(Pair(proof, attack, bracket(proof.run, attack.run)))
+                pair = Pair(proof, attack, bracket(proof.run, attack.run))
             except ConfigError:
                 continue  # of something else: both stand in the report by themselves
+            if _spoken_of(pair):
+                pairs.append(pair)
     return pairs
+
+
+def _spoken_of(pair: Pair) -> bool:
+    """Whether the proofs reach to the attacks' eps; beyond all that was asked, none is no 0 %."""
+    said = pair.proof.run.summary["certified"]
+    asked = [said["threat"].partition(":")[2], *(row["radius"] for row in said["curve"])]
+    eps = number(pair.found.threat.partition(":")[2], "eps")
+    return pair.found.certified.value > 0 or eps * SAME <= max(number(r, "radius") for r in asked)
 
 
 def bracket_verdict(pair: Pair) -> str:
@@ -129,9 +141,14 @@ def proof_verdict(source: Source, rows: Mapping[str, list[Row]]) -> str:
     )
     return (
         f"On {counted(said['samples'], 'sample')} of {source.fact('data')}, {said['method']} "
-        f"certifies {accuracy_of(proved)} %{interval} of {source.label} in {said['threat']}"
+        f"certifies {accuracy_of(proved)} %{interval} of {_proved_of(source)} in {said['threat']}"
         f"{certain}; nothing was attacked, so how much more is robust is not known."
     )
+
+
+def _proved_of(source: Source) -> str:
+    """The run's label without its method, which the sentence names."""
+    return source.label.replace(f" by {source.run.summary['certified']['method']}", "", 1)
 
 
 def proofs_grid(found: Sequence[Source], rows: Mapping[str, list[Row]]) -> Grid:

@@ -18,6 +18,18 @@ from robustcode.store import Run
 # A random defence that is proved right more often than not may still be wrong in most of a hundred
 # draws. That it is so by chance with less than this probability is taken for a contradiction.
 CHANCE = 1e-9
+# What no proof about random decisions exceeds, though a bound of many votes may round to 1.
+NEARLY = 1 - 1e-15
+
+# What two runs must share by content, and in the names of their specs, to be of one defence.
+INPUTS = (
+    "checkpoint_sha256",
+    "data_sha256",
+    "model_code_sha256",
+    "defense_files_sha256",
+    "mates_sha256",
+)
+MODEL = ("model", "mean", "std")
 
 
 class Proof(NamedTuple):
@@ -51,10 +63,11 @@ class Proofs:
         their proposals are.
         """
         known = records[records["sample"].isin(self.by_sample) & records.finished]
+        draws = _draws(records)
         for row in known.to_dict("records"):
             sample, taken = row["sample"], row["prediction"]
             proof = self.by_sample[sample]
-            if _unlikely(row, proof.least):
+            if _unlikely(row, proof.least, draws):
                 as_what = "nothing" if pd.isna(taken) else f"class {int(taken)}"
                 raise ContractError(
                     f"sample {sample} is both certified and broken, so one of the two is wrong: "
@@ -67,37 +80,43 @@ class Proofs:
 NO_PROOFS = Proofs({})
 
 
+def _eps(threat: str) -> float:
+    return number(threat.partition(":")[2], "eps")
+
+
 def proofs_for(
     certified: Run,
     threat: str,
     defense: Component,
     adversary: str,
+    spec: Mapping[str, Any],
     inputs: Mapping[str, Any],
     origin: str,
 ) -> Proofs:
     """What ``certified`` proves where a defence is attacked under ``threat``.
 
-    ``defense`` has all settings, ``inputs`` are the hashes of the attack run's manifest and
-    ``origin`` names that run in an error: ConfigError if the two are not about the same thing.
+    ``defense`` has all settings, ``spec`` holds the attack run's other keys as plain values,
+    ``inputs`` the hashes of its manifest, and ``origin`` names that run in an error: ConfigError if
+    the two are not about the same thing.
     """
     if certified.spec.get("command") != "certify":
         raise ConfigError(
             f"{certified.path} holds no certificates; name the folder of a `certify` run"
         )
-    _refuse_other_things(certified, threat, defense, adversary, inputs, origin)
-    _, _, eps = threat.partition(":")
+    _refuse_other_things(certified, threat, defense, adversary, spec, inputs, origin)
+    eps = _eps(threat)
     table = certified.certificates
     method = certified.summary["certified"]["method"]
-    proved = table[
-        (table.radius >= number(eps, "eps") * SAME)
-        & (table.prediction == table.label).fillna(False)
-    ]
+    proved = table[(table.radius >= eps * SAME) & (table.prediction == table.label).fillna(False)]
+    # Shares are of the eps of the certificates; within a larger radius most decisions are right.
+    shared = eps * SAME <= _eps(certified.spec["threat"])
     votes = int(defense.settings.get("votes", 1))
     majority = float(binom.sf(votes // 2, votes, 0.5))
     found = {}
     for row in proved.to_dict("records"):
         random = row["alpha"] > 0
-        share = majority if pd.isna(row["share"]) else float(row["share"])
+        known = shared and not pd.isna(row["share"])
+        share = min(float(row["share"]), NEARLY) if known else majority
         says = f"{method} proves it to radius {row['radius']:g} in {certified.path}"
         if random:
             says += f", falsely with probability {row['alpha']:g} at most"
@@ -110,6 +129,7 @@ def _refuse_other_things(
     threat: str,
     defense: Component,
     adversary: str,
+    spec: Mapping[str, Any],
     inputs: Mapping[str, Any],
     origin: str,
 ) -> None:
@@ -118,8 +138,12 @@ def _refuse_other_things(
     norm = threat.partition(":")[0]
     theirs: dict[str, Any] = {"norm": certified.spec["threat"].partition(":")[0]}
     mine: dict[str, Any] = {"norm": norm}
-    for what in ("checkpoint_sha256", "data_sha256"):
+    for what in INPUTS:
         theirs[what], mine[what] = certified.manifest.get(what), inputs.get(what)
+    # Samples that are attacked together are each other's batch mates.
+    named = MODEL if adversary == "solo" else (*MODEL, "samples", "indices")
+    for what in named:
+        theirs[what], mine[what] = certified.spec.get(what), spec.get(what)
     theirs["adversary"] = certified.spec["adversary"]["name"]
     mine["adversary"] = adversary
     theirs["defence"], mine["defence"] = spoken.name, defense.name
@@ -135,12 +159,22 @@ def _refuse_other_things(
             )
 
 
-def _unlikely(row: Mapping[Hashable, Any], least: float) -> bool:
-    """Whether so many wrong decisions cannot be by chance."""
+def _draws(records: pd.DataFrame) -> int:
+    """Decisions about each proposal, as far as records tell; abstentions are not in their votes."""
+    most = 0
+    for row in records[records.finished].to_dict("records"):
+        if (votes := row["votes"]) is not None:
+            right = votes[row["label"]]
+            most = max(most, sum(votes), round(right / row["correct"]) if right else 0)
+    return most
+
+
+def _unlikely(row: Mapping[Hashable, Any], least: float, draws: int) -> bool:
+    """Whether so few right decisions cannot be by chance; an abstention is not one."""
     votes = row["votes"]
     if votes is None:
-        return not bool(row["correct"])
-    return bool(binom.cdf(votes[row["label"]], sum(votes), least) < CHANCE)
+        return not bool(row["correct"]) and 1 - least < CHANCE
+    return bool(binom.cdf(votes[row["label"]], draws, least) < CHANCE)
 
 
 @dataclass(frozen=True)
@@ -152,7 +186,8 @@ class Bracket:
         method: what proved from below.
         table: one row per sample of both runs: sample, label, state (certified, undecided, wrong),
             robust (what the attacks left of it, a truth value or a share).
-        certified: share that is proved, with its interval over samples.
+        certified: share that is proved, with its interval over samples. Of random decisions the
+            mean of what is proved of the probability that one is right, as ``attacked`` is of such.
         attacked: share that the attacks left, likewise.
     """
 
@@ -178,7 +213,13 @@ def bracket(certified: Run, attacked: Run) -> Bracket:
     adversary = component_of(attacked.spec.get("adversary", "solo")).name
     threat = str(attacked.spec["threat"])
     proofs = proofs_for(
-        certified, threat, defense, adversary, attacked.manifest, str(attacked.path)
+        certified,
+        threat,
+        defense,
+        adversary,
+        attacked.spec,
+        attacked.manifest,
+        str(attacked.path),
     )
     proofs.refuse_broken(attacked.records, f"{attacked.path}/adversarial")
     records = attacked.records
@@ -208,14 +249,30 @@ def bracket(certified: Run, attacked: Run) -> Bracket:
             "robust": robust[shared].to_numpy(),
         }
     )
-    count = len(shared)
+    stochastic = attacked.summary["stochastic"]
+    right = (table.state == "certified").astype("float64")
+    if stochastic is not None:
+        right = _decided(certified, proofs, shared, threat)
     return Bracket(
         threat,
         certified.summary["certified"]["method"],
         table,
-        proportion(int((table.state == "certified").sum()), count),
-        _accuracy(table.robust, attacked.summary["stochastic"]),
+        _accuracy(right, stochastic),
+        _accuracy(table.robust, stochastic),
     )
+
+
+def _decided(certified: Run, proofs: Proofs, shared: list[int], threat: str) -> pd.Series:
+    """From below, or without bias from what is below, how likely a decision is right by sample."""
+    table = certified.certificates.set_index("sample").loc[shared]
+    if _eps(threat) * SAME <= _eps(certified.spec["threat"]):
+        if table["held"].notna().all():
+            return table["held"]
+        least = table["share"].fillna(0.0)
+    else:
+        least = pd.Series(0.0, index=shared)
+    proved = [proofs.by_sample[n].least if n in proofs.by_sample else 0.0 for n in shared]
+    return least.clip(lower=pd.Series(proved, index=shared))
 
 
 def _accuracy(robust: pd.Series, stochastic: Mapping[str, Any] | None) -> Proportion:

@@ -27,8 +27,10 @@ def certified_of(
     """The contract's key ``certified``, from certificates as certificates.table_of gives them.
 
     ``accuracy`` is the share of samples that are proved right at ``eps``, ``low`` and ``high`` its
-    interval over the draw of samples. Each proof of a random method may be false with probability
-    ``alpha``; with probability SURE no more than ``false_at_most`` of those counted are.
+    interval over the draw of samples. Of each sample a random method proves something false with
+    probability ``alpha`` at most; with probability SURE no more than ``false_at_most`` of those
+    counted are false. All samples could have been, also those of which nothing was proved: where
+    few are, those few may be the false ones.
     ``expected`` is from below the accuracy that is expected of a random defence: the mean share of
     draws that are proved, with its interval over samples and draws, or where their number was not
     fixed beforehand the mean of lower bounds on it. ``curve`` has certified accuracy at each of
@@ -62,7 +64,7 @@ def certified_of(
         "undecided": int(right.sum()) - here["correct"],
         "wrong": count - int(right.sum()) - abstained,
         "alpha": alpha,
-        "false_at_most": int(binom.ppf(SURE, here["correct"], alpha)) if alpha else 0,
+        "false_at_most": min(here["correct"], int(binom.ppf(SURE, count, alpha))) if alpha else 0,
         "expected": expected,
         "curve": [{"radius": radius, **at(radius)} for radius in radii],
         "mean_radius": float(certificates.radius.where(right, 0.0).mean()),

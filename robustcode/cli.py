@@ -30,6 +30,10 @@ CASCADE = (
     "the accuracy left after this attack and those before it, controls aside; it was given only "
     "what they had left standing"
 )
+EXPECTED = (
+    "expected: the mean probability that one decision of the random defence is right under attack, "
+    "as far as it is proved"
+)
 CHOSEN = (
     "the worst proposal of each sample was chosen on other draws than those it is judged on, so "
     "the worst case may stand above a row"
@@ -559,13 +563,15 @@ def _certify(spec: Any, out: Path, quiet: bool) -> None:
         cells.append(("expected, at least", *_measured(certified["expected"], count), ""))
     notes = [
         f"by {certified['method']}; clean counts the class that the method found",
+        *([EXPECTED] if certified["expected"] else []),
         f"{certified['abstained']} abstained, {certified['undecided']} right but not proved at "
         f"{summary['threat']}, {certified['wrong']} wrong",
     ]
     if certified["alpha"]:
         notes.append(
-            f"each proof is false with probability {certified['alpha']:g} at most; of those at "
-            f"{summary['threat']} no more than {certified['false_at_most']} are, at 99 %"
+            f"each proof is false with probability {certified['alpha']:g} at most: with "
+            f"probability 99 % no more than {certified['false_at_most']} of the "
+            f"{certified['correct']} at {summary['threat']}"
         )
     _print_table(heads, cells, notes)
     for finding in summary["findings"]:

@@ -144,6 +144,7 @@ def inputs_of(spec: Spec, subject: Subject) -> dict[str, Any]:
         "checkpoint_sha256": checkpoint,
         **code,
         **_files_of(subject.defense),
+        **_pool_of(subject.defense),
         "data_sha256": dict(subject.data.sha256),
     }
 
@@ -152,6 +153,14 @@ def _files_of(defense: Defense) -> dict[str, Any]:
     if not defense.files:
         return {}
     return {"defense_files_sha256": {file: sha256_of(Path(file)) for file in defense.files}}
+
+
+def _pool_of(defense: Defense) -> dict[str, Any]:
+    """Which clean images it draws mates from: other samples in the run may leave it others."""
+    mates = getattr(defense, "mates", None)
+    if not isinstance(mates, Tensor):
+        return {}
+    return {"mates_sha256": hashlib.sha256(mates.cpu().contiguous().numpy().tobytes()).hexdigest()}
 
 
 def _is_code(spec: Spec) -> bool:

@@ -60,6 +60,7 @@ def _proofs(spec: RunSpec, subject: Subject) -> Proofs:
         str(spec.threat),
         defense,
         spec.adversary.name,
+        spec.to_dict(),
         inputs,
         "what is attacked",
     )

@@ -13,8 +13,10 @@ import pytest
 from scipy.stats import norm
 
 import robustcode
-from robustcode.bracket import NO_PROOFS, Proof, Proofs, bracket
+from robustcode.bracket import NO_PROOFS, Proof, Proofs, bracket, proofs_for
 from robustcode.certificates import Certificate, Status, from_lines, table_of, to_lines
+from robustcode.certified import certified_of
+from robustcode.components import Component
 from robustcode.errors import ConfigError, ContractError, StoreError
 from robustcode.statistics import proportion
 from robustcode.store import Run, load_run
@@ -290,3 +292,122 @@ def test_certificates_read_back_as_they_were_written() -> None:
     assert list(table_of(proofs).status) == ["abstained", "certified"]
     with pytest.raises(StoreError, match="here"):
         from_lines(b'{"sample": 3}\n', "here")
+
+
+def run_of(command: str, table: pd.DataFrame, **changed: Any) -> Run:
+    """A finished run as its readers see it, of a random defence that makes 100 decisions."""
+    spec: dict[str, Any] = {"command": command, "threat": "l2:0.5", "model": "net"}
+    spec |= {"adversary": {"name": "solo"}, "defense": "gaussian-noise:sigma=0.25,votes=1"}
+    manifest: dict[str, Any] = {"checkpoint_sha256": "a", "data_sha256": {"x": "b"}}
+    summary = {
+        "certified": {"method": "smoothing", "subject": "gaussian-noise:sigma=0.25,votes=1"},
+        "stochastic": {"draws": 100},
+    }
+    manifest |= {key: value for key, value in changed.items() if key.endswith("sha256")}
+    spec |= {key: value for key, value in changed.items() if not key.endswith("sha256")}
+    run = Run(Path(command), spec, manifest, summary, [])
+    run.__dict__["certificates" if command == "certify" else "records"] = table
+    return run
+
+
+def proofs_of_noise(share: float, radius: float = 0.5, count: int = 20) -> pd.DataFrame:
+    proofs = [
+        Certificate(
+            sample=sample,
+            label=1,
+            prediction=1,
+            status=Status.CERTIFIED,
+            radius=radius,
+            share=share,
+            alpha=0.001,
+            draws=1000,
+        )
+        for sample in range(count)
+    ]
+    return table_of(proofs)
+
+
+def attacks_on_noise(right: int, wrong: int, count: int = 20) -> pd.DataFrame:
+    """What is missing from 100 decisions abstained."""
+    row = {"finished": True, "selected": True, "votes": (wrong, right), "label": 1}
+    row |= {"prediction": 0, "attack": "pgd", "distance": 0.1, "correct": right / 100}
+    return pd.DataFrame([{"sample": n, "clean_correct": 1.0, **row} for n in range(count)])
+
+
+def test_the_lower_end_for_a_random_defence_is_of_single_decisions_too() -> None:
+    # Most decisions are proved right, of each sample: that is no accuracy of 1, but of .5.
+    found = bracket(
+        run_of("certify", proofs_of_noise(0.5)), run_of("attack", attacks_on_noise(60, 40))
+    )
+    assert (found.table.state == "certified").all()
+    assert found.certified.value == 0.5
+    assert found.attacked.value == pytest.approx(0.6)
+
+
+def test_a_share_of_the_certificates_eps_is_not_asked_of_a_larger_one() -> None:
+    table = proofs_of_noise(0.99, radius=1.0)
+    near = run_of("attack", attacks_on_noise(60, 40))
+    with pytest.raises(ContractError, match="both certified and broken"):
+        bracket(run_of("certify", table), near)
+    # All radii to 1 are proved, but only that most decisions are right there.
+    far = run_of("attack", attacks_on_noise(60, 40), threat="l2:1")
+    assert bracket(run_of("certify", table), far).certified.value == 0.5
+
+
+def test_a_proof_that_may_be_false_is_never_certain_however_sure_many_votes_are() -> None:
+    certified = run_of("certify", proofs_of_noise(1.0))
+    attacked = run_of("attack", attacks_on_noise(100, 0))
+    proofs = proofs_for(
+        certified,
+        "l2:0.5",
+        Component.parse(attacked.spec["defense"]),
+        "solo",
+        attacked.spec,
+        attacked.manifest,
+        "attack",
+    )
+    assert len(proofs.by_sample) == 20
+    assert not proofs.certain
+
+
+def test_abstentions_are_decisions_that_are_not_right() -> None:
+    certified = run_of("certify", proofs_of_noise(0.9))
+    fair, silent = attacks_on_noise(95, 5, count=1), attacks_on_noise(0, 0, count=1)
+    bracket(certified, run_of("attack", fair))
+    table = pd.concat([fair, silent.assign(sample=1)])
+    with pytest.raises(ContractError, match="sample 1 is both"):
+        bracket(certified, run_of("attack", table))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"mean": [0.5], "std": [0.25]}, "mean"),
+        ({"model": "other"}, "model"),
+        ({"model_code_sha256": "c"}, "model_code"),
+        ({"defense_files_sha256": {"f": "c"}}, "defense_files"),
+        ({"mates_sha256": "c"}, "mates"),
+    ],
+    ids=str,
+)
+def test_equal_weights_do_not_make_one_defence(change: dict[str, Any], says: str) -> None:
+    certified = run_of("certify", proofs_of_noise(0.5))
+    with pytest.raises(ConfigError, match=says):
+        bracket(certified, run_of("attack", attacks_on_noise(60, 40), **change))
+
+
+def test_certificates_of_a_batch_are_of_its_very_samples() -> None:
+    batch = {"adversary": {"name": "batch"}}
+    certified = run_of("certify", proofs_of_noise(0.5), samples=20, **batch)
+    table = attacks_on_noise(60, 40)
+    bracket(certified, run_of("attack", table, samples=20, **batch))
+    with pytest.raises(ConfigError, match="samples"):
+        bracket(certified, run_of("attack", table[:10], samples=10, **batch))
+
+
+def test_false_proofs_are_counted_among_all_samples_that_could_have_one() -> None:
+    # 3 of 3,000 are proved, and of no sample is the claim true: all 3 may well be false.
+    table = proofs_of_noise(0.5, count=3000)
+    table.loc[3:, "radius"] = 0.0
+    said = certified_of(table, "smoothing", "", "l2:0.5", 0.5)
+    assert said["correct"] == said["false_at_most"] == 3

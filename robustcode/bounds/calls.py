@@ -83,6 +83,7 @@ def _batch_norm(module: Any, x: Place) -> Found:
 
 
 def _convolution(module: nn.Conv2d, x: Place) -> Found:
+    _planes(x)
     if module.padding_mode != "zeros":
         raise Refusal(f"its padding is {module.padding_mode!r} and not zeros")
     if module.padding == "same" and not all(size % 2 for size in module.kernel_size):
@@ -113,12 +114,18 @@ def _flatten_module(module: nn.Module, x: Place) -> Found:
 
 
 def _pooled(x: Place, *settings: Any, **named: Any) -> Found:
+    _planes(x)
+    if (named.get("divisor_override") or (settings[5:6] or (1,))[0] or 1) < 0:
+        raise Refusal("its divisor is negative")
     size = settings[0] if settings else named["kernel_size"]
     area = prod(size) if isinstance(size, tuple | list) else size**2
     return Gather(lambda rows: F.avg_pool2d(rows, *settings, **named), area), (x,)
 
 
 def _pool_module(module: nn.AvgPool2d, x: Place) -> Found:
+    _planes(x)
+    if (module.divisor_override or 1) < 0:
+        raise Refusal("its divisor is negative")
     size = module.kernel_size
     area = prod(size) if isinstance(size, tuple) else size**2
     return Gather(module, area), (x,)
@@ -133,7 +140,14 @@ def _to_size_module(module: nn.AdaptiveAvgPool2d, x: Place) -> Found:
 
 
 def _plane(x: Place) -> int:
+    _planes(x)
     return prod(x.value.shape[2:])
+
+
+def _planes(x: Place) -> None:
+    """Refuse what PyTorch would take for one image whose channels are the rows of the batch."""
+    if x.value.ndim != 4:
+        raise Refusal(f"it reads planes, and is given rows of shape {_row(x)}")
 
 
 def _max_pool(
@@ -145,6 +159,7 @@ def _max_pool(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Found:
+    _planes(x)
     if return_indices:
         raise Refusal("it returns indices")
     stride = stride or kernel_size
@@ -239,6 +254,8 @@ def _constant(given: Any, beside: Place) -> Tensor:
         raise Refusal(f"{type(given).__name__} is no number")
     if given.requires_grad:
         raise Refusal("its constant is a parameter in training; only those of layers can be")
+    # A model's copy converts buffers only: what is divided by would else be of fewer digits.
+    given = given.to(x.dtype)
     if given.ndim == x.ndim:
         if len(given) != 1:
             raise Refusal("its constant differs between the rows of a batch")
@@ -253,6 +270,8 @@ def _row(place: Place) -> Shape:
 
 
 ABOUT = {"size", "dim"}
+# Attributes that do not depend on values; others would be taken for constants.
+ATTRIBUTES = {"shape", "ndim", "dtype", "device"}
 # By type, exactly: a subclass may do anything.
 MODULES: dict[type[nn.Module], Callable[..., Found]] = {
     nn.Conv2d: _convolution,

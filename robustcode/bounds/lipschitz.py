@@ -77,7 +77,8 @@ def gradients(network: Network, bounds: list[Interval], spec: Tensor) -> Interva
 def _through_relu(found: Interval, given: Interval) -> Interval:
     """The product with a slope of 0, 1 or anything between."""
     lower, upper = (side[:, None] for side in given)
-    least, most = (lower > 0).to(found.lower), (upper >= 0).to(found.lower)
+    # What is not a number, where bounds overflowed, may be anything.
+    least, most = (lower > 0).to(found.lower), (~(upper < 0)).to(found.lower)
     low, high = found
     return Interval(
         torch.where(low < 0, low * most, low * least),

@@ -20,8 +20,8 @@ from robustcode.threat import Norm, ThreatModel
 # A matrix with fewer entries than this share is multiplied faster by its entries alone: measured
 # on CNN-A, whose inner values read a few pixels each.
 SPARSE = 0.1
-# Values that may be open before their matrices outgrow the memory of a small machine.
-MOST = 10_000
+# ReLUs that may be open in one sample: their matrices have as many rows, and so many columns more.
+MOST = 8_000
 
 
 class Matrix:
@@ -169,11 +169,6 @@ class Reduced:
         self._lines[relu] = Line(active, active, torch.zeros_like(active))
         if rows is None or not len(places):
             return
-        if sum(self.sizes) + len(places) > MOST:
-            raise ConfigError(
-                f"more than {MOST} ReLUs of one sample are open: too many to be split; take the "
-                "method crown or a smaller eps"
-            )
         self.layers.append(
             OpenLayer(
                 relu,
@@ -185,6 +180,12 @@ class Reduced:
                 {j: Matrix(matrix) for j, matrix in rows.earlier.items()},
             )
         )
+
+
+def few_open(network: Network, bounds: list[Interval]) -> bool:
+    """Whether one sample's network can be reduced; too many open ReLUs outgrow the memory."""
+    sides = [bounds[network.nodes[relu].inputs[0]] for relu in network.relus]
+    return sum(int(((lower < 0) & (upper > 0)).sum()) for lower, upper in sides) <= MOST
 
 
 def refuse_pooling(network: Network, method: str) -> None:

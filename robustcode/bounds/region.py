@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from robustcode.errors import ConfigError
 from robustcode.threat import Norm
@@ -124,7 +125,8 @@ class Region:
         """The radius spent where a unit of it gains most, as far as the box gives room."""
         gain, order = a.abs().sort(dim=2, descending=True)
         room = self._room(a).gather(2, order)
-        before = room.cumsum(2) - room
+        # What is before a value alone: taking it from a sum with it would leave its rounding.
+        before = F.pad(room.cumsum(2)[..., :-1], (1, 0))
         spent = (self.radius[:, None, None] - before).clamp(min=0).minimum(room)
         return (gain * spent).sum(2)
 

@@ -65,7 +65,8 @@ def line(interval: Interval, slopes: Tensor | None = None) -> Line:
     """For a ReLU of values in ``interval``."""
     lower, upper = (side[:, None] for side in interval)
     low, high = lower.clamp(max=0), upper.clamp(min=0)
-    unstable = (lower < 0) & (upper > 0)
+    # Bounds that overflowed are not numbers, and nothing is known of the sign.
+    unstable = ~((lower >= 0) | (upper <= 0))
     active = (lower >= 0).to(lower)
     # Where it is stable the denominator is only kept from being zero.
     rising = torch.where(unstable, high / torch.where(unstable, high - low, 1), active)

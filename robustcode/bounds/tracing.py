@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, fx, nn
 
-from robustcode.bounds.calls import ABOUT, FUNCTIONS, MODULES, Place, Refusal, places
+from robustcode.bounds.calls import ABOUT, ATTRIBUTES, FUNCTIONS, MODULES, Place, Refusal, places
 from robustcode.bounds.layers import Input, Layer, Shape
 from robustcode.errors import ConfigError
 
@@ -15,6 +15,9 @@ SUPPORTED = (
     "convolutions, linear layers, ReLU, batch norm, residual sums, average and max pooling, "
     "means, reshapes, slices, padding with zeros and scaling by constants"
 )
+
+
+IN_PLACE = {"relu_", "add_", "iadd"}
 
 
 class Step(NamedTuple):
@@ -28,6 +31,11 @@ class Step(NamedTuple):
 
 def steps_of(model: nn.Module, example: Tensor) -> list[Step]:
     """The layers that one input, ``example`` (1, ...), passes; ConfigError for an unknown one."""
+    if _altered(model):
+        raise ConfigError(
+            f"the model itself ({type(model).__name__}) has hooks, or a forward that its class "
+            "does not have, which a trace does not show; take them off, or write a module"
+        )
     try:
         graph = fx.Tracer().trace(model)
     except Exception as cause:  # foreign code may do anything with what stands for its input
@@ -37,6 +45,12 @@ def steps_of(model: nn.Module, example: Tensor) -> list[Step]:
         ) from cause
     # Two rows: what is a size of the batch cannot be mistaken for one of 1 that is broadcast.
     return _Reader(model, graph).read(torch.cat([example, example]))
+
+
+def _altered(module: nn.Module) -> bool:
+    """Whether a call of the module does something else than its class does."""
+    hooks = module._forward_hooks or module._forward_pre_hooks
+    return bool(hooks) or "forward" in vars(module)
 
 
 class _Reader(fx.Interpreter):
@@ -61,7 +75,32 @@ class _Reader(fx.Interpreter):
 
     def run_node(self, n: fx.Node) -> Any:
         self.name = str(n.target) if n.op == "call_module" else n.name
+        if self._in_place(n):
+            self._refuse_reread(n)
         return super().run_node(n)
+
+    def _in_place(self, n: fx.Node) -> bool:
+        if n.op == "call_module":
+            return bool(getattr(self.model.get_submodule(str(n.target)), "inplace", False))
+        if n.op not in ("call_function", "call_method"):
+            return False
+        called = getattr(n.target, "__name__", str(n.target))
+        settings = [*n.args[1:], n.kwargs.get("inplace")] if called == "relu" else []
+        return called in IN_PLACE or any(settings)
+
+    def _refuse_reread(self, n: fx.Node) -> None:
+        """Of what is changed in place no old value may be read later, by this name or another."""
+        changed = self.env.get(n.args[0]) if n.args and isinstance(n.args[0], fx.Node) else None
+        if not isinstance(changed, Place):
+            return
+        memory = changed.value.untyped_storage().data_ptr()
+        order = {node: k for k, node in enumerate(n.graph.nodes)}
+        for node, value in self.env.items():
+            same = isinstance(value, Place) and value.value.untyped_storage().data_ptr() == memory
+            if same and any(order[user] > order[n] for user in node.users):
+                raise self._unknown(
+                    str(n.target), f"it changes {node.name!r} in place, which is read later"
+                )
 
     def placeholder(self, target: Any, args: Any, kwargs: Any) -> Any:
         value = super().placeholder(target, args, kwargs)
@@ -74,7 +113,7 @@ class _Reader(fx.Interpreter):
             return super().call_module(target, args, kwargs)
         module = self.model.get_submodule(str(target))
         known = MODULES.get(type(module))
-        hooked = module._forward_hooks or module._forward_pre_hooks
+        hooked = _altered(module)
         if known is None or hooked or kwargs or len(args) != 1:
             raise self._unknown(f"{type(module).__name__}{' with hooks' * bool(hooked)}")
         return self._noted(known, (module, args[0]), {}, type(module).__name__)
@@ -93,6 +132,8 @@ class _Reader(fx.Interpreter):
         if called in ABOUT:  # of the shape alone
             return getattr(args[0].value, called)(*args[1:], **kwargs)
         if called == "getattr":
+            if args[1] not in ATTRIBUTES:
+                raise self._unknown(f"attribute {args[1]!r}")
             return getattr(args[0].value, args[1])
         known = FUNCTIONS.get(called)
         if known is None:

@@ -8,10 +8,17 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from robustcode.bounds import Interval, Region, crown_bounds
+from robustcode.bounds import (
+    Interval,
+    Region,
+    crown_bounds,
+    linear_bounds,
+    relaxed,
+    sizes_of,
+)
 from robustcode.bounds.alpha import optimised
 from robustcode.bounds.checked import Checker
-from robustcode.bounds.reduced import Reduced, refuse_pooling
+from robustcode.bounds.reduced import Reduced, few_open, refuse_pooling
 from robustcode.bounds.slopes import Dual, Start, ascend
 from robustcode.certify.base import METHODS, Claim, Method, Prover
 from robustcode.certify.crown import CROWNProver
@@ -86,8 +93,22 @@ class AlphaCROWNProver(CROWNProver):
 
     def one(self, region: Region, spec: Tensor) -> tuple[Tensor, int]:
         """The least margin of one sample that is proved, and the passes that it took."""
-        root = self.root(region, spec, crown_bounds(self.network, region, rows=self.claim.rows))
-        return root.lower.min(), root.passes
+        network = self.network
+        bounds = crown_bounds(network, region, rows=self.claim.rows)
+        sizes = sizes_of(network, bounds)
+        lower = linear_bounds(network, region, relaxed(network, bounds), spec[None], sizes=sizes)
+        least, passes = lower.proved[0].clone(), len(spec)
+        left = (least <= 0).nonzero().squeeze(1)
+        if few_open(network, bounds):
+            found, more = self.rest(region, spec[left], bounds)
+            least[left] = torch.maximum(least[left], found)
+            passes += more
+        return least.min(), passes
+
+    def rest(self, region: Region, spec: Tensor, bounds: list[Interval]) -> tuple[Tensor, int]:
+        """Lower bounds on rows that CROWN does not prove, (rows,), and the passes they took."""
+        root = self.root(region, spec, bounds)
+        return root.lower, root.passes
 
     def root(self, region: Region, spec: Tensor, bounds: list[Interval], splits: int = 0) -> Root:
         """Bounds of ``spec``, (rows, classes), with optimised slopes."""

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from robustcode.bounds import Region, crown_bounds
+from robustcode.bounds import Interval, Region
 from robustcode.bounds.alpha import optimised
 from robustcode.bounds.branch import Effort, branch
 from robustcode.bounds.falsify import PASSES, lowest
@@ -73,34 +73,39 @@ class BranchAndBoundProver(AlphaCROWNProver):
         super().__init__(claim, "bab", STEPS)
         self.method = method
 
-    def one(self, region: Region, spec: Tensor) -> tuple[Tensor, int]:
-        """See AlphaCROWNProver.one."""
-        return _Sample(self, region, spec).prove()
+    def rest(self, region: Region, spec: Tensor, bounds: list[Interval]) -> tuple[Tensor, int]:
+        """See AlphaCROWNProver.rest."""
+        return _Sample(self, region, spec, bounds).prove()
 
 
 class _Sample:
     """The proof of one sample, as far as it got."""
 
-    def __init__(self, prover: BranchAndBoundProver, region: Region, spec: Tensor) -> None:
-        self.prover, self.region, self.spec = prover, region, spec
-        self.bounds = crown_bounds(prover.network, region, rows=prover.claim.rows)
+    def __init__(
+        self,
+        prover: BranchAndBoundProver,
+        region: Region,
+        spec: Tensor,
+        bounds: list[Interval],
+    ) -> None:
+        self.prover, self.region, self.spec, self.bounds = prover, region, spec, bounds
         self.left = prover.method.domains
         self.started = time.monotonic()
         self.passes = 0
         self.broken = False
 
     def prove(self) -> tuple[Tensor, int]:
-        """The least margin that is proved, and the passes that it took."""
+        """Lower bounds, (rows,), and the passes that they took."""
         splits = self.prover.method.splits
         if self._falsified():
-            return torch.tensor(-torch.inf, dtype=torch.float64), self.passes
+            return torch.full_like(self.spec[:, 0], -torch.inf), self.passes
         root = self._root(0)
         lower = self._branched(root, root.lower, min(FIRST, self.left))
         if bool((lower <= 0).any()) and not self.broken and self.left:
             if splits:
                 root = self._root(splits)
             lower = self._branched(root, torch.maximum(lower, root.lower), self.left)
-        return lower.min(), self.passes
+        return lower, self.passes
 
     def _root(self, splits: int) -> Root:
         root = self.prover.root(self.region, self.spec, self.bounds, splits)

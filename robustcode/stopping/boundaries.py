@@ -10,6 +10,9 @@ import numpy as np
 from robustcode.errors import ConfigError
 from robustcode.stopping.walk import Counts, Walk, increments, walk
 
+# Below it what ``walk`` drops of a distribution is no longer small beside alpha.
+LEAST = 1e-18
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Boundaries:
@@ -106,6 +109,10 @@ def check(probability: float, alpha: float, draws: int = 1) -> None:
     if not 0 < alpha < 1:
         raise ConfigError(
             f"alpha = {alpha:g} is not between 0 and 1; take .001 for a false proof in 1,000"
+        )
+    if alpha < LEAST:
+        raise ConfigError(
+            f"alpha = {alpha:g} is below {LEAST:g}, to which errors are computed; take a larger one"
         )
     if draws < 1:
         raise ConfigError(f"draws = {draws} decide nothing; make 1 or more")
