@@ -26,6 +26,7 @@ EXACT = (
     "Intervals are Clopper-Pearson's at 95 %. They speak of the draw of the n samples only, "
     "not of the attack's seeds and not of its strength."
 )
+SAMPLED = "Intervals are Clopper-Pearson's at 95 %. They speak of the draw of the n samples only."
 CLUSTERED = (
     "Intervals are at 95 %, with the draws of one sample counted as one cluster. They speak of the "
     "draw of the n samples and of the defence's randomness, not of the attack's strength."
@@ -51,11 +52,26 @@ class Grid:
     notes: tuple[str, ...] = ()
 
 
+def _outcomes(source: Source) -> list[str]:
+    """What came of the samples that are not certified."""
+    said = source.run.summary["certified"]
+    if "undecided" not in said:
+        return []
+    return [
+        f"Of {counted(said['samples'], 'sample')} {said['correct']} certified, {said['undecided']} "
+        f"undecided (right, but not proved at {said['threat']}), {said['wrong']} wrong, "
+        f"{said['abstained']} abstained (the method speaks of no class)."
+    ]
+
+
 def own_grids(source: Source, rows: Sequence[Row]) -> list[Grid]:
     """A run's own tables: clean, each attack and the worst case; then the readings of its draws."""
     main = [row for row in rows if row.kind in MAIN_KINDS]
     notes = [BOUND] if source.attacks else []
-    notes.append(CLUSTERED if source.draws else EXACT)
+    if source.proves:
+        notes.append(SAMPLED)
+    else:
+        notes.append(CLUSTERED if source.draws else EXACT)
     if source.attacks:
         notes += [WHOLE, CHOSEN] if source.draws else [WHOLE]
     abstained = any(row.abstained for row in main)
@@ -67,7 +83,7 @@ def own_grids(source: Source, rows: Sequence[Row]) -> list[Grid]:
     if unfinished:
         notes.append(AFTER_BUDGET)
     if source.proves:
-        notes.append(PROOF)
+        notes += [PROOF, *_outcomes(source)]
     proved = source.run.summary.get("proved")
     if proved:
         notes.append(

@@ -121,14 +121,16 @@ def compose(runs: Sequence[Run], not_begun: Sequence[str] = ()) -> Page:
     elif len(found) == 1:
         title, verdict = f"How robust is {found[0].label}?", _verdict(found[0], every)
         grids, charts = own, [Chart("accuracy", "Accuracy", _dots(every))]
-    elif len(curves := series_of(found)) == 1 and len(curves[0].members) == len(found):
+    elif len(curves := series_of(attacked)) == 1 and len(curves[0].members) == len(attacked):
         verdict = curve_verdict(curves[0], rows)
         title = f"How robust is {curves[0].name} as eps grows?"
         grids, charts = [curve_grid(curves[0], rows), *own], _curve_charts(curves, rows)
     else:
         groups = comparisons(attacked)
         title = f"How robust are they? {len(found)} runs side by side"
-        verdict = " ".join(_group_verdict(group, rows) for group in groups)
+        verdict = " ".join(
+            [*(_group_verdict(group, rows) for group in groups), *map(bracket_verdict, pairs)]
+        )
         grids = [grid for group in groups for grid in group_grids(group, rows)]
         if len(groups) > 1:
             grids[-1] = with_note(grids[-1], apart(groups))
@@ -175,9 +177,7 @@ def _both_sides(pairs: Sequence[Pair], rows: Mapping[str, list[Row]]) -> list[Ro
 def _side_by_side(rows: Sequence[Row]) -> list[Row]:
     """Rows of several runs of certificates, each named so that it is known whose it is."""
     return [
-        replace(
-            row, name=f"{row.run}: {row.kind}" + (f" in {row.settings}" if row.settings else "")
-        )
+        replace(row, name=f"{row.run} in {row.settings}" if row.settings else f"{row.run}: clean")
         for row in rows
         if row.kind in MAIN_KINDS
     ]

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from robustcode.certified import told
 from robustcode.errors import StoreError
 from robustcode.store import Run
 
@@ -226,7 +227,7 @@ def _certified(block: Mapping[str, Any], run: str, n: int | None) -> list[Row]:
                 point,
                 run=run,
                 kind="certified curve",
-                name=f"certified at radius {point['radius']:g}",
+                name=f"certified at radius {told(point['radius'])}",
                 n=rows[0].samples,
             )
             for point in curve

@@ -109,3 +109,14 @@ def summarise_proofs(
             "peak_memory_mb": max(cost["peak_memory_mb"] for cost in costs),
         },
     }
+
+
+def told(radius: float) -> str:
+    """A radius as a person wrote it: in units of 1/255 where six digits do not hold it.
+
+    >>> told(1 / 255), told(0.2)
+    ('1/255', '0.2')
+    """
+    steps = round(255 * radius)
+    short = f"{radius:g}"
+    return f"{steps}/255" if float(short) != radius and steps / 255 == radius else short

@@ -551,13 +551,14 @@ def _indices(file: Path | None) -> Any:
 def _certify(spec: Any, out: Path, quiet: bool) -> None:
     """Run and print what came of it."""
     from robustcode.certification import certify
+    from robustcode.certified import told
 
     summary = certify(spec, out, show=not quiet).summary
     certified, count = summary["certified"], summary["samples"]
     heads = ("", "accuracy", "95 % interval", f"of {count}")
     rows = [("clean", summary["clean"])]
     for row in certified["curve"]:
-        rows.append((f"certified at {row['radius']:g}", row))
+        rows.append((f"certified at {told(row['radius'])}", row))
     cells = [(name, *_measured(row, count), _right(row, count)) for name, row in rows]
     if certified["expected"]:
         cells.append(("expected, at least", *_measured(certified["expected"], count), ""))

@@ -411,3 +411,28 @@ def test_false_proofs_are_counted_among_all_samples_that_could_have_one() -> Non
     table.loc[3:, "radius"] = 0.0
     said = certified_of(table, "smoothing", "", "l2:0.5", 0.5)
     assert said["correct"] == said["false_at_most"] == 3
+
+
+def test_proofs_that_do_not_reach_the_attacks_eps_are_not_set_beside_them(
+    certified: Run, tmp_path: Path
+) -> None:
+    further = attack_digits(tmp_path / "far", threat="linf:0.03", samples=8)
+    page = json.loads(
+        robustcode.report([certified.path, further.path], tmp_path / "out")["json"].read_text()
+    )
+    assert not [row for row in page["rows"] if row["kind"] == "bracket"]
+    assert "crown certifies" not in page["verdict"]
+
+
+def test_the_verdict_on_several_attacked_runs_tells_each_bracket(
+    certified: Run, attacked: Run, tmp_path: Path
+) -> None:
+    other = attack_digits(
+        tmp_path / "other", threat="linf:0.01", samples=8, attacks=["fgsm"], seed=3
+    )
+    page = json.loads(
+        robustcode.report([certified.path, attacked.path, other.path], tmp_path / "out")[
+            "json"
+        ].read_text()
+    )
+    assert page["verdict"].count("the true robust accuracy") == 2

@@ -24,7 +24,7 @@ def optimised(
     ``bounds`` are those of ``crown_bounds``. Values that are affine in the input have the best
     bounds there are; the slopes of all others are their own, one set for each bound.
 
-    Source: Xu et al. 2021, arXiv:2011.13824, section 3.2.
+    Source: Xu et al. 2021, arXiv:2011.13824.
     """
     reduced = Reduced(network, region)
     bounds = list(bounds)

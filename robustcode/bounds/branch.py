@@ -43,7 +43,8 @@ class Outcome(NamedTuple):
     """How a search ended.
 
     Attributes:
-        lower: a lower bound on the specification, float64; above 0 if and only if it is proved.
+        lower: above 0 if and only if the specification is proved, and then a lower bound on it;
+            else the search's own worst one, in which roundings are not accounted for.
         domains: cases that were bounded.
         evaluations: of the bound, those with gradients counted twice.
         point: an input, as the reduced network has it, at which the specification is not above 0,
@@ -131,14 +132,14 @@ class _Search:
         found = ascend(self.dual, Start.of(self.rows, columns), numbers, signs, steps)
         self.domains += columns
         self.evaluations += 2 * steps * columns
-        lower = found.lower.double()
+        lower = found.lower.double().nan_to_num(nan=-torch.inf)
         done = (lower > 0).nonzero().squeeze(1)
         if len(done):
             own = found.numbers[:, done], signs[:, done]
             lower[done] = self.checker.lower(self.dual, *own, self.spec)
             self.evaluations += len(done)
         self.point = found.point[:, int(lower.argmin())]
-        for i in (lower <= 0).nonzero().squeeze(1).tolist():
+        for i in (~(lower > 0)).nonzero().squeeze(1).tolist():
             self.cases += 1
             # Copies: a view of a column would keep all columns in memory. Half precision will do,
             # as any numbers are a start.

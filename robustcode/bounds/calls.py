@@ -176,6 +176,8 @@ def _max_pool(
         for part in (stride, kernel_size, dilation)
     )
     disjoint = gaps == (1, 1) and all(a >= b for a, b in zip(steps, sizes, strict=True))
+    if pool(x.value)[0].isinf().any():
+        raise Refusal("a window lies in its padding alone")
     return MaxPool(pool, disjoint), (x,)
 
 

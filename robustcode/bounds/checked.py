@@ -44,7 +44,8 @@ class Checker:
             extra=extra,
             sizes=self.sizes,
         )
-        return found.proved[0]
+        # What is no number is no bound, and must not pass for one in a comparison.
+        return found.proved[0].nan_to_num(nan=-torch.inf, posinf=-torch.inf)
 
     def _lines(
         self, dual: Dual, numbers: Tensor, signs: Tensor

@@ -48,7 +48,7 @@ def cases_of(dual: Dual, rows: Rows, steps: int, splits: int) -> Cases:
     A row whose cases are all above 0 is left alone.
 
     Source: bounds of inner values by branching, as mixed-integer programs give them exactly:
-    Tjeng et al. 2019, arXiv:1711.07356, section 4.1.
+    Tjeng et al. 2019, arXiv:1711.07356.
     """
     count = len(rows.bias)
     signs = torch.zeros(dual.open, count, dtype=torch.int8)

@@ -92,7 +92,7 @@ class Dual:
     def evaluate(self, start: Start, numbers: Tensor, signs: Tensor, gradient: bool) -> Bound:
         """``signs`` are int8, (open, columns): 1 or -1 where a sign is supposed, else 0.
 
-        Source: Wang et al. 2021, arXiv:2103.06624, theorem 3.1.
+        Source: Wang et al. 2021, arXiv:2103.06624.
         """
         free, active = signs == 0, (signs > 0).to(numbers)
         split = signs.to(numbers)
@@ -162,8 +162,8 @@ def ascend(
 
     If a ``proof`` is wanted it ends as soon as every column is above 0.
 
-    Source: Xu et al. 2021, arXiv:2011.13824, section 3.2, and Wang et al. 2021, arXiv:2103.06624,
-    section 3.3, in which both kinds of numbers are optimised by Adam.
+    Source: Xu et al. 2021, arXiv:2011.13824, and Wang et al. 2021, arXiv:2103.06624, in which
+    both kinds of numbers are optimised by Adam.
     """
     numbers = numbers.clone()
     best, held = torch.full_like(start.bias, -torch.inf), numbers.clone()

@@ -98,8 +98,9 @@ class _Reader(fx.Interpreter):
         for node, value in self.env.items():
             same = isinstance(value, Place) and value.value.untyped_storage().data_ptr() == memory
             if same and any(order[user] > order[n] for user in node.users):
+                called = getattr(n.target, "__name__", str(n.target))
                 raise self._unknown(
-                    str(n.target), f"it changes {node.name!r} in place, which is read later"
+                    called, f"it changes {node.name!r} in place, which is read later"
                 )
 
     def placeholder(self, target: Any, args: Any, kwargs: Any) -> Any:

@@ -35,7 +35,7 @@ class AlphaCROWN(Method):
     Samples that CROWN proves are left at that. Every bound of an inner value has slopes of its
     own, and so has every class.
 
-    Source: Xu et al. 2021, arXiv:2011.13824, section 3.2.
+    Source: Xu et al. 2021, arXiv:2011.13824.
 
     Attributes:
         steps: evaluations of the bound of each inner value; the margins have twice as many.

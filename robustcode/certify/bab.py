@@ -143,7 +143,7 @@ class _Sample:
             self.left -= found.domains
             domains -= found.domains
             self.broken = found.point is not None
-            lower[row] = lower[row].clamp(min=found.lower)
-            if lower[row] <= 0:
+            if found.lower <= 0:
                 break
+            lower[row] = found.lower
         return lower

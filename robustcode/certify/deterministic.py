@@ -128,14 +128,17 @@ class _Found:
             return torch.zeros_like(rows, dtype=torch.bool)
         threat = self.prover.claim.threat
         x = self.x[rows]
-        region = Region(x, x.new_full((len(x),), radius), threat.norm, threat.low, threat.high)
+        # An attack's input may be some roundings out of the ball, and is not to break a proof.
+        beyond = threat.rounding(self.prover.claim.example)
+        size = x.new_full((len(x),), radius + beyond)
+        region = Region(x, size, threat.norm, threat.low, threat.high)
         proved = self.prover.margins(region, self.spec[rows])
         self.margin[rows] = proved.margin
         self.forwards[rows] += proved.forwards
         self.backwards[rows] += proved.backwards
         holds = proved.margin > 0
         reach = torch.zeros_like(self.margin[rows]) if proved.reach is None else proved.reach
-        reach = torch.where(holds, radius, reach)
+        reach = torch.where(holds, radius, (reach - beyond).clamp(min=0))
         self.radius[rows] = torch.maximum(self.radius[rows], reach)
         return holds
 

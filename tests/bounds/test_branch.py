@@ -3,7 +3,7 @@
 The oracle shares nothing with robustcode.bounds: layers are run by torch on all coefficients at
 once, and the program is solved by HiGHS.
 
-Source: Tjeng et al. 2019, arXiv:1711.07356, section 4.
+Source: Tjeng et al. 2019, arXiv:1711.07356.
 """
 
 from __future__ import annotations
@@ -373,6 +373,15 @@ def test_a_slope_above_one_is_taken_for_one() -> None:
         lower = Checker(reduced, bounds).lower(Dual(reduced), numbers, signs, spec)
         least = -5.5 if slope else -6.0
         assert lower.item() == pytest.approx(least, abs=1e-9)
+
+
+def test_numbers_that_are_none_prove_nothing() -> None:
+    network, region, spec, _ = problem("dense", Norm.LINF, 0)
+    reduced, bounds = optimised(network, region, crown_bounds(network, region), 0)
+    dual = Dual(reduced)
+    signs = torch.zeros(dual.open, len(spec), dtype=torch.int8)
+    numbers = torch.full((dual.open, len(spec)), torch.nan)
+    assert (Checker(reduced, bounds).lower(dual, numbers, signs, spec) == -torch.inf).all()
 
 
 @pytest.mark.parametrize(("name", "norm"), [*KINDS, ("dense", Norm.L2)])

@@ -234,6 +234,16 @@ def test_refuses_what_nothing_can_come_of(
             design(probability, alpha, draws)
 
 
+def test_no_design_for_an_alpha_that_errors_are_not_computed_to() -> None:
+    design = sequential(0.5, 1e-18, 2_000)
+    assert design.error() <= 1e-18
+    # The chance of so many successes at one look alone is none that was dropped on the way.
+    assert np.max(binom.sf(design.certify - 1, design.looks, 0.5)) <= design.error()
+    for make in (fixed, sequential, anytime):
+        with pytest.raises(ConfigError, match="below 1e-18"):
+            make(0.5, 1e-40, 2_000)
+
+
 # Anytime --------------------------------------------------------------------------------------
 
 
