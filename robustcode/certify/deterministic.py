@@ -74,7 +74,7 @@ class Deterministic(Prover):
         return found
 
     def _proofs(self, x: Tensor, y: Tensor, streams: Streams) -> list[Certificate]:
-        predicted = self.claim.defense.decide(x, streams)
+        predicted = self.claim.defense.decide(x.clone(), streams)
         found = _Found(self, x, y)
         eps = self.claim.threat.eps
         right = (predicted == y).nonzero().squeeze(1)
@@ -138,7 +138,7 @@ class _Found:
         self.backwards[rows] += proved.backwards
         holds = proved.margin > 0
         reach = torch.zeros_like(self.margin[rows]) if proved.reach is None else proved.reach
-        reach = torch.where(holds, radius, (reach - beyond).clamp(min=0))
+        reach = torch.where(holds, radius, (reach - beyond).nan_to_num().clamp(min=0))
         self.radius[rows] = torch.maximum(self.radius[rows], reach)
         return holds
 
