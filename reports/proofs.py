@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from robustcode.bracket import Bracket, bracket
-from robustcode.certified import SAME
-from robustcode.components import number
 from robustcode.errors import ConfigError
 from robustcode.reports.figures import Bar
 from robustcode.reports.grids import Grid, accuracy_of, counted, interval_of, percent
@@ -89,20 +87,10 @@ def pairs_of(found: Sequence[Source]) -> list[Pair]:
             if attack.verdicts.empty or not attack.whole:
                 continue
             try:
-                pair = Pair(proof, attack, bracket(proof.run, attack.run))
+                pairs.append(Pair(proof, attack, bracket(proof.run, attack.run)))
             except ConfigError:
                 continue  # of something else: both stand in the report by themselves
-            if _spoken_of(pair):
-                pairs.append(pair)
     return pairs
-
-
-def _spoken_of(pair: Pair) -> bool:
-    """Whether the proofs reach to the attacks' eps; beyond all that was asked, none is no 0 %."""
-    said = pair.proof.run.summary["certified"]
-    asked = [said["threat"].partition(":")[2], *(row["radius"] for row in said["curve"])]
-    eps = number(pair.found.threat.partition(":")[2], "eps")
-    return pair.found.certified.value > 0 or eps * SAME <= max(number(r, "radius") for r in asked)
 
 
 def bracket_verdict(pair: Pair) -> str:

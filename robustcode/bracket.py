@@ -107,6 +107,13 @@ def proofs_for(
     eps = _eps(threat)
     table = certified.certificates
     method = certified.summary["certified"]["method"]
+    asked = [_eps(certified.spec["threat"]), *certified.spec.get("radii", [])]
+    furthest = max(*asked, float(table.radius.max()))
+    if eps * SAME > furthest:
+        raise ConfigError(
+            f"the certificates of {certified.path} reach to {furthest:g} at most, and {origin} has "
+            f"eps = {eps:g}, of which they say nothing; certify with --radii {eps:g}"
+        )
     proved = table[(table.radius >= eps * SAME) & (table.prediction == table.label).fillna(False)]
     # Shares are of the eps of the certificates; within a larger radius most decisions are right.
     shared = eps * SAME <= _eps(certified.spec["threat"])

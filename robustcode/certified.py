@@ -13,7 +13,7 @@ from robustcode.statistics import clustered, proportion
 # How sure it is that no more certificates are false than is said.
 SURE = 0.99
 # Two ways to write one radius may differ in the last digits.
-SAME = 1 - 1e-9
+SAME = 1 - 1e-12
 
 
 def certified_of(
