@@ -83,8 +83,8 @@ REFERENCES = {
     "robustness verification, arXiv:2103.06624.",
     "crown": "Zhang, Weng, Chen, Hsieh and Daniel 2018, Efficient neural network robustness "
     "certification with general activation functions, arXiv:1811.00866.",
-    "lipschitz": "Hein and Andriushchenko 2017, Formal guarantees on the robustness of a classifier "
-    "against adversarial manipulation, arXiv:1705.08475; Weng et al. 2018 (Fast-Lip), "
+    "lipschitz": "Hein and Andriushchenko 2017, Formal guarantees on the robustness of a "
+    "classifier against adversarial manipulation, arXiv:1705.08475; Weng et al. 2018 (Fast-Lip), "
     "arXiv:1804.09699.",
 }
 
