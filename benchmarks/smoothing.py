@@ -38,12 +38,12 @@ from _counting import Passes
 from scipy.stats import norm
 from torch import Tensor, nn
 
-from robustcode.certify import Claim
-from robustcode.certify.course import Estimator
-from robustcode.certify.smoothing import Smoothing
 from robustcode.checkpoint import load_classifier
 from robustcode.data import load_data
 from robustcode.defenses import Identity
+from robustcode.methods import Claim
+from robustcode.methods.course import Estimator
+from robustcode.methods.smoothing import Smoothing
 from robustcode.seeds import Streams
 from robustcode.statistics import lower_bound
 from robustcode.threat import Norm, ThreatModel

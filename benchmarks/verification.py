@@ -23,11 +23,11 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import torch
 
 from robustcode.certificates import Status
-from robustcode.certify import METHODS, Claim, Method
 from robustcode.checkpoint import load_classifier
 from robustcode.components import Component
 from robustcode.data import load_data
 from robustcode.defenses import Identity
+from robustcode.methods import METHODS, Claim, Method
 from robustcode.seeds import Streams
 from robustcode.threat import ThreatModel
 

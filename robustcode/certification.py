@@ -12,11 +12,11 @@ import torch
 
 from robustcode.certificates import table_of
 from robustcode.certified import summarise_proofs
-from robustcode.certify.cohen import to_tsv
 from robustcode.components import Component, settings_of
 from robustcode.config import CertifySpec
 from robustcode.facts import test_facts
 from robustcode.findings import Facts, Finding, Severity
+from robustcode.methods.cohen import to_tsv
 from robustcode.progress import status
 from robustcode.proving import Proving, make_job, make_proving, prove_shard
 from robustcode.shard import global_draws

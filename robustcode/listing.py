@@ -126,7 +126,7 @@ def _recipes() -> Table:
 
 
 def _methods() -> Table:
-    from robustcode.certify import METHODS
+    from robustcode.methods import METHODS
 
     return METHODS
 

@@ -13,10 +13,10 @@ from typing import Any
 from torch import Tensor
 
 from robustcode.certificates import Certificate, Status, to_lines
-from robustcode.certify import METHODS, Claim, Method, Prover
 from robustcode.config import CertifySpec
 from robustcode.errors import ConfigError, ContractError
 from robustcode.findings import Facts
+from robustcode.methods import METHODS, Claim, Method, Prover
 from robustcode.progress import Progress
 from robustcode.seeds import Streams
 from robustcode.shard import global_draws, peak_memory_mb

@@ -46,7 +46,7 @@ ENGINE = {
 LAYERS: list[list[set[str]]] = [
     [{"robustcode", "__main__", "cli", "demo", "listing"}],
     [{"reports"}, ENGINE],
-    [{"certify"}],
+    [{"methods"}],
     [{"attacks"}, {"defenses"}, {"training"}],
     [{"bounds"}, {"coding"}, {"checkpoint", "models"}, {"data"}],
     [{"importing"}, {"memory"}, {"progress"}, {"bracket", "certified", "store", "summary"}],

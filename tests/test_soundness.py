@@ -7,8 +7,8 @@ import pytest
 
 import robustcode
 from robustcode.bracket import bracket
-from robustcode.certify import METHODS
 from robustcode.components import Component
+from robustcode.methods import METHODS
 from robustcode.store import Run
 
 MODELS = ("digits_cnn", "digits_cnn:adversarial")

@@ -17,10 +17,10 @@ from collections.abc import Iterator
 from torch import Tensor, nn
 
 from robustcode.attacks import ATTACKS, Attack
-from robustcode.certify import METHODS, Method
 from robustcode.components import Component
 from robustcode.defenses import DEFENSES, Defense
 from robustcode.errors import ConfigError
+from robustcode.methods import METHODS, Method
 from robustcode.registry import suggestion
 from robustcode.testing.attack_contract import attack_checks, check_attack
 from robustcode.testing.check import Check, trial

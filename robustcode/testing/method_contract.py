@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from robustcode.certificates import Certificate, Status
-from robustcode.certify import Claim, Method
 from robustcode.defenses import Defense
 from robustcode.defenses.coded_smoothing import CodedSmoothing
 from robustcode.defenses.identity import Identity
 from robustcode.errors import ConfigError, ContractError
+from robustcode.methods import Claim, Method
 from robustcode.seeds import Streams
 from robustcode.testing.check import Check, require, trial
 from robustcode.testing.problems import LinearProblem, two_cells

@@ -38,13 +38,13 @@ from robustcode.bounds.checked import Checker
 from robustcode.bounds.falsify import lowest
 from robustcode.bounds.slopes import Dual, Start, ascend
 from robustcode.certificates import Certificate, Status
-from robustcode.certify import METHODS, Claim, Method
-from robustcode.certify.alpha_crown import AlphaCROWN
-from robustcode.certify.bab import BranchAndBound
 from robustcode.checkpoint import load_classifier
 from robustcode.data import load_data
 from robustcode.defenses import Identity
 from robustcode.errors import ConfigError
+from robustcode.methods import METHODS, Claim, Method
+from robustcode.methods.alpha_crown import AlphaCROWN
+from robustcode.methods.bab import BranchAndBound
 from robustcode.seeds import Streams
 from robustcode.threat import Norm, ThreatModel
 

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from robustcode.certificates import Certificate, Status
-from robustcode.certify.cohen import Row, read_tsv, to_tsv
 from robustcode.errors import DataError
+from robustcode.methods.cohen import Row, read_tsv, to_tsv
 
 PUBLISHED = Path(__file__).parents[2] / ".." / "shared" / "data" / "results" / "smoothing_cohen2019"
 LOGS = PUBLISHED / "data" / "certify" / "cifar10" / "resnet110"

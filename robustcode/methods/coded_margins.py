@@ -21,8 +21,8 @@ from robustcode.bounds import (
     sizes_of,
 )
 from robustcode.bounds.rounding import gamma
-from robustcode.certify.coded_mixing import Mixing
-from robustcode.certify.ibp import PASSES
+from robustcode.methods.coded_mixing import Mixing
+from robustcode.methods.ibp import PASSES
 from robustcode.threat import ROUNDINGS, Norm, ThreatModel
 
 # Coded images that weigh less than this share of the heaviest in a score are bounded by intervals:

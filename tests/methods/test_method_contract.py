@@ -8,9 +8,9 @@ import pytest
 from torch import Tensor
 
 from robustcode.certificates import Certificate, Status
-from robustcode.certify import METHODS, Claim, Method, Prover
 from robustcode.components import Component, Scalar
 from robustcode.errors import ContractError
+from robustcode.methods import METHODS, Claim, Method, Prover
 from robustcode.seeds import Streams
 from robustcode.testing import Check, method_checks
 from robustcode.threat import Norm

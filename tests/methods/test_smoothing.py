@@ -16,15 +16,15 @@ from torch import Tensor, nn
 
 from robustcode.adversary import Batch
 from robustcode.certificates import Certificate, Status
-from robustcode.certify import METHODS, Claim
-from robustcode.certify.course import LEAD, STEP
-from robustcode.certify.smoothing import Smoothing
 from robustcode.checkpoint import load_classifier
 from robustcode.components import Component
 from robustcode.data import load_data
 from robustcode.defenses import CodedSmoothing, Defense, GaussianNoise, Identity
 from robustcode.defenses.smoothing import Smoothing as Smoothed
 from robustcode.errors import ConfigError
+from robustcode.methods import METHODS, Claim
+from robustcode.methods.course import LEAD, STEP
+from robustcode.methods.smoothing import Smoothing
 from robustcode.noise import KINDS, Kind
 from robustcode.seeds import Streams
 from robustcode.stopping import looks, needed

@@ -20,10 +20,10 @@ from robustcode.bounds.alpha import optimised
 from robustcode.bounds.checked import Checker
 from robustcode.bounds.reduced import Reduced, few_open, refuse_pooling
 from robustcode.bounds.slopes import Dual, Start, ascend
-from robustcode.certify.base import METHODS, Claim, Method, Prover
-from robustcode.certify.crown import CROWNProver
-from robustcode.certify.deterministic import Proved
 from robustcode.errors import ConfigError
+from robustcode.methods.base import METHODS, Claim, Method, Prover
+from robustcode.methods.crown import CROWNProver
+from robustcode.methods.deterministic import Proved
 from robustcode.threat import Norm
 
 

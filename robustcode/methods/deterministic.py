@@ -12,9 +12,9 @@ from torch import Tensor
 from robustcode.adversary import Solo
 from robustcode.bounds import Network, Region, margins, network_of
 from robustcode.certificates import Certificate, Status
-from robustcode.certify.base import Advance, Claim, Prover
 from robustcode.defenses import ABSTAIN, Identity
 from robustcode.errors import ConfigError
+from robustcode.methods.base import Advance, Claim, Prover
 from robustcode.seeds import Streams
 
 # Arrays that a pass of coefficients keeps of one layer, and that bounds keep of every layer.

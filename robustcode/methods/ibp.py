@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from robustcode.bounds import Region, interval_bounds, interval_margins
-from robustcode.certify.base import METHODS, Claim, Method, Prover
-from robustcode.certify.deterministic import Deterministic, Proved
+from robustcode.methods.base import METHODS, Claim, Method, Prover
+from robustcode.methods.deterministic import Deterministic, Proved
 from robustcode.threat import Norm
 
 # Passes that a pass of intervals costs: one for the middles, one for the widths.

@@ -11,8 +11,10 @@ from torch import Tensor
 
 from robustcode.adversary import Solo
 from robustcode.certificates import Certificate, Status
-from robustcode.certify.base import METHODS, Advance, Claim, Method, Prover
-from robustcode.certify.course import (
+from robustcode.defenses.gaussian_noise import GaussianNoise
+from robustcode.errors import ConfigError
+from robustcode.methods.base import METHODS, Advance, Claim, Method, Prover
+from robustcode.methods.course import (
     NO_PROOF,
     RULES,
     Choice,
@@ -22,9 +24,7 @@ from robustcode.certify.course import (
     prove,
     shown,
 )
-from robustcode.certify.votes import NO_VOTE, Ballot, Course, Vote, poll
-from robustcode.defenses.gaussian_noise import GaussianNoise
-from robustcode.errors import ConfigError
+from robustcode.methods.votes import NO_VOTE, Ballot, Course, Vote, poll
 from robustcode.noise import KINDS, Kind, Noise
 from robustcode.seeds import Streams
 from robustcode.stopping import Ladder, ladder, needed

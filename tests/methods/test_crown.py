@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from robustcode.adversary import Batch
 from robustcode.bounds import Region, crown_bounds, linear_bounds, margins, network_of, relaxed
 from robustcode.certificates import Certificate, Status
-from robustcode.certify import METHODS, Claim
 from robustcode.checkpoint import load_classifier
 from robustcode.data import load_data
 from robustcode.defenses import JPEG, BitDepth, Defense, GaussianNoise, Identity
 from robustcode.errors import ConfigError
+from robustcode.methods import METHODS, Claim
 from robustcode.seeds import Streams
 from robustcode.threat import Norm, ThreatModel
 

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from robustcode.adversary import Batch, Solo
 from robustcode.certificates import Certificate, Status
-from robustcode.certify import METHODS, Claim
-from robustcode.certify.coded_mixing import mixing
-from robustcode.certify.coded_noise import CodedNoise
-from robustcode.certify.course import Estimator
-from robustcode.certify.smoothing import Smoothing
 from robustcode.defenses import CodedSmoothing
 from robustcode.errors import ConfigError
+from robustcode.methods import METHODS, Claim
+from robustcode.methods.coded_mixing import mixing
+from robustcode.methods.coded_noise import CodedNoise
+from robustcode.methods.course import Estimator
+from robustcode.methods.smoothing import Smoothing
 from robustcode.seeds import Streams
 from robustcode.threat import Norm, ThreatModel
 

@@ -12,16 +12,16 @@ from torch import Tensor, nn
 from robustcode.adversary import Adversary, Batch, Collusion, Mates, Solo
 from robustcode.bounds import Region, crown, margins, network_of
 from robustcode.certificates import Certificate, Status
-from robustcode.certify import METHODS, Claim
-from robustcode.certify.coded import Coded
-from robustcode.certify.coded_decisions import Reached, majority
-from robustcode.certify.coded_margins import Joint, reach
-from robustcode.certify.coded_mixing import Mixing, mixing
-from robustcode.certify.course import Estimator
 from robustcode.checkpoint import load_classifier
 from robustcode.data import load_data
 from robustcode.defenses import CodedSmoothing, Defense, Identity
 from robustcode.errors import ConfigError
+from robustcode.methods import METHODS, Claim
+from robustcode.methods.coded import Coded
+from robustcode.methods.coded_decisions import Reached, majority
+from robustcode.methods.coded_margins import Joint, reach
+from robustcode.methods.coded_mixing import Mixing, mixing
+from robustcode.methods.course import Estimator
 from robustcode.seeds import Streams
 from robustcode.statistics import proportion
 from robustcode.threat import Norm, ThreatModel
@@ -428,7 +428,7 @@ def test_coded_images_of_little_weight_are_left_to_intervals_at_no_loss(
         return found.margin, int(found.backwards.sum())
 
     with_intervals, fewer = least()
-    monkeypatch.setattr("robustcode.certify.coded_margins.LIGHT", 0.0)
+    monkeypatch.setattr("robustcode.methods.coded_margins.LIGHT", 0.0)
     exact, more = least()
     assert (with_intervals <= exact).all()
     torch.testing.assert_close(with_intervals, exact, rtol=0, atol=1e-6)

@@ -13,9 +13,9 @@ from robustcode.bounds import Interval, Region
 from robustcode.bounds.alpha import optimised
 from robustcode.bounds.branch import Effort, branch
 from robustcode.bounds.falsify import PASSES, lowest
-from robustcode.certify.alpha_crown import AlphaCROWNProver, Root
-from robustcode.certify.base import METHODS, Claim, Method, Prover
 from robustcode.errors import ConfigError
+from robustcode.methods.alpha_crown import AlphaCROWNProver, Root
+from robustcode.methods.base import METHODS, Claim, Method, Prover
 from robustcode.seeds import Streams
 from robustcode.threat import Norm
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from robustcode.certify.votes import Course
+from robustcode.methods.votes import Course
 from robustcode.statistics import lower_bound
 from robustcode.stopping import (
     Design,

@@ -15,12 +15,12 @@ from torch.nn import functional as F
 from robustcode.adversary import Batch, Solo
 from robustcode.bounds import network_of
 from robustcode.certificates import Certificate, Status
-from robustcode.certify.base import METHODS, Advance, Claim, Method, Prover
-from robustcode.certify.coded_decisions import Decisions
-from robustcode.certify.coded_margins import Joint
-from robustcode.certify.course import RULES, Estimator
 from robustcode.defenses import ABSTAIN, CodedSmoothing
 from robustcode.errors import ConfigError
+from robustcode.methods.base import METHODS, Advance, Claim, Method, Prover
+from robustcode.methods.coded_decisions import Decisions
+from robustcode.methods.coded_margins import Joint
+from robustcode.methods.course import RULES, Estimator
 from robustcode.seeds import Streams
 from robustcode.stopping import Boundaries, Verdict
 from robustcode.threat import Norm

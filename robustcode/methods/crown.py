@@ -17,9 +17,9 @@ from robustcode.bounds import (
     relaxed,
     sizes_of,
 )
-from robustcode.certify.base import METHODS, Claim, Method, Prover
-from robustcode.certify.deterministic import Deterministic, Proved
-from robustcode.certify.ibp import PASSES
+from robustcode.methods.base import METHODS, Claim, Method, Prover
+from robustcode.methods.deterministic import Deterministic, Proved
+from robustcode.methods.ibp import PASSES
 from robustcode.threat import Norm
 
 

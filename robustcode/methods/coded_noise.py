@@ -10,10 +10,10 @@ from torch import Tensor
 
 from robustcode.adversary import Batch, Solo
 from robustcode.certificates import Certificate
-from robustcode.certify.base import METHODS, Advance, Claim, Prover
-from robustcode.certify.smoothing import Smoothing, SmoothingProver
-from robustcode.certify.votes import Ballot, Vote
 from robustcode.errors import ConfigError
+from robustcode.methods.base import METHODS, Advance, Claim, Prover
+from robustcode.methods.smoothing import Smoothing, SmoothingProver
+from robustcode.methods.votes import Ballot, Vote
 from robustcode.noise import Gaussian
 from robustcode.seeds import Streams
 

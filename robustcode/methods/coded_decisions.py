@@ -8,9 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from robustcode.certify.coded_margins import Joint
-from robustcode.certify.coded_mixing import Mixing, mixing
 from robustcode.defenses import ABSTAIN, CodedSmoothing
+from robustcode.methods.coded_margins import Joint
+from robustcode.methods.coded_mixing import Mixing, mixing
 from robustcode.seeds import Streams
 
 
