@@ -391,7 +391,7 @@ def test_a_run_with_peers_goes_on_where_it_was_interrupted(
             raise KeyboardInterrupt
         return real(*arguments)
 
-    monkeypatch.setattr(workers, "run_shard", interrupted)
+    monkeypatch.setattr(engine, "run_shard", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "parts", "linf:0.1", *attacks)
     torch.rand(1)  # whatever the global generator is at

@@ -10,7 +10,7 @@ def climbed(done: float, start: float, length: float) -> float:
 
     It is 0 before ``start`` and 1 from ``start + length`` on, all three fractions of the run.
 
-    >>> [climbed(done, start=0.1, length=0.5) for done in (0.05, 0.35, 0.8)]
+    >>> [climbed(done, start=0.25, length=0.5) for done in (0.125, 0.5, 0.75)]
     [0.0, 0.5, 1.0]
     """
     if done < start:
