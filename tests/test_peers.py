@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 import robustcode
-from robustcode import cli, shard, workers
+from robustcode import cli, engine, shard
 from robustcode.attacks import ATTACKS, Attack
 from robustcode.attacks.facade import Facade
 from robustcode.checkpoint import load_classifier
