@@ -24,7 +24,7 @@ PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKE
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1	/p' $(MAKEFILE_LIST) | expand -t 12
 
-demo: $(VENV)/package  ## attack and compare four small models; prints the report's path
+demo: $(VENV)/package  ## attack, certify and compare small models; prints the report's path
 	$(BIN)/robustcode demo --out $(OUT)
 
 test: $(VENV)/tools  ## the tests, without those marked long

@@ -131,7 +131,8 @@ def compose(runs: Sequence[Run], not_begun: Sequence[str] = ()) -> Page:
         verdict = " ".join(
             [*(_group_verdict(group, rows) for group in groups), *map(bracket_verdict, pairs)]
         )
-        grids = [grid for group in groups for grid in group_grids(group, rows)]
+        held = _with_proofs(rows, pairs)
+        grids = [grid for group in groups for grid in group_grids(group, held)]
         if len(groups) > 1:
             grids[-1] = with_note(grids[-1], apart(groups))
         grids += [*(curve_grid(series, rows) for series in curves), *own]
@@ -160,6 +161,21 @@ def compose(runs: Sequence[Run], not_begun: Sequence[str] = ()) -> Page:
         tuple(dict.fromkeys(line for source in found for line in _references(source))),
         tuple(every),
     )
+
+
+def _with_proofs(rows: Mapping[str, list[Row]], pairs: Sequence[Pair]) -> dict[str, list[Row]]:
+    """The rows of each attacked run, with the most that is proved of it."""
+    found = {label: list(own) for label, own in rows.items()}
+    for pair in sorted(pairs, key=lambda pair: pair.found.certified.value):
+        certified = Row(
+            run=pair.attack.label,
+            kind="certified",
+            name=pair.found.method,
+            samples=len(pair.found.table),
+            value=pair.found.certified.value,
+        )
+        found[pair.attack.label].insert(0, certified)
+    return found
 
 
 def _both_sides(pairs: Sequence[Pair], rows: Mapping[str, list[Row]]) -> list[Row]:

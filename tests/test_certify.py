@@ -271,6 +271,21 @@ def test_a_report_of_both_sides_has_one_bracket(
     assert "nothing was attacked" in alone["md"].read_text()
 
 
+def test_side_by_side_each_attacked_run_stands_with_what_is_proved_of_it(
+    certified: Run, attacked: Run, tmp_path: Path
+) -> None:
+    other = attack_digits(tmp_path / "other", defense="bit-depth")
+    runs = [attacked.path, other.path, certified.path]
+    text = robustcode.report(runs, tmp_path / "report")["md"].read_text()
+    heads, *rows = [line for line in text.splitlines() if line.startswith("|")]
+    start = next(n for n, line in enumerate([heads, *rows]) if "certified, %" in line)
+    table = [[cell.strip() for cell in line.split("|")] for line in [heads, *rows][start:]]
+    column = table[0].index("certified, %")
+    plain, quantised = table[2], table[3]
+    assert plain[column] == f"{100 * certified.summary['certified']['accuracy']:.1f}"
+    assert quantised[column] == ""
+
+
 def test_the_log_beside_them_is_that_of_the_certificates(certified: Run) -> None:
     lines = (certified.path / "certificates.tsv").read_text().splitlines()
     assert lines[0].split("\t") == ["idx", "label", "predict", "radius", "correct", "time"]
