@@ -70,6 +70,15 @@ class Certificate:
     seed: int = 0
 
 
+def status_of(prediction: int | None, label: int, radius: float, eps: float) -> Status:
+    """What came of a sample of which ``radius`` is proved for ``prediction``; see Status."""
+    if prediction is None:
+        return Status.ABSTAINED
+    if prediction != label:
+        return Status.WRONG
+    return Status.CERTIFIED if radius >= eps else Status.UNDECIDED
+
+
 def to_lines(certificates: Iterable[Certificate]) -> bytes:
     """JSON lines; equal certificates give equal bytes."""
     lines = (json.dumps(asdict(proof), allow_nan=False) + "\n" for proof in certificates)

@@ -15,7 +15,7 @@ from robustcode.certified import summarise_proofs
 from robustcode.components import Component, settings_of
 from robustcode.config import CertifySpec
 from robustcode.facts import test_facts
-from robustcode.findings import Facts, Finding, Severity
+from robustcode.findings import Facts, in_order, in_short, plain
 from robustcode.methods.cohen import to_tsv
 from robustcode.progress import status
 from robustcode.proving import Proving, make_job, make_proving, prove_shard
@@ -70,7 +70,7 @@ def _diagnose(spec: CertifySpec, subject: Subject, modes: list[str]) -> dict[str
         facts, findings = test_facts(subject.defense, x, own, spec.seed, modes)
     return {
         "facts": dataclasses.asdict(dataclasses.replace(facts, adversary=spec.adversary.name)),
-        "findings": [_plain(finding) for finding in findings],
+        "findings": [plain(finding) for finding in findings],
         "seconds": round(time.perf_counter() - started, 3),
         "cpu_seconds": round(time.process_time() - cpu, 3),
     }
@@ -80,10 +80,10 @@ def _finish(
     spec: CertifySpec, proving: Proving, diagnosis: dict[str, Any], folder: RunFolder
 ) -> None:
     entries = folder.manifest["shards"]["files"]
-    order = [Severity.FAILURE, Severity.WARNING, Severity.INFO]
-    findings = sorted(diagnosis["findings"], key=lambda found: order.index(found["severity"]))
+    findings = in_order(diagnosis["findings"])
+    proofs = folder.read_certificates()
     summary = summarise_proofs(
-        table_of(folder.read_certificates()),
+        table_of(proofs),
         list(entries.values()),
         method=proving.name,
         subject=_spoken_of(spec, proving),
@@ -91,10 +91,7 @@ def _finish(
         eps=spec.threat.eps,
         radii=spec.curve,
     )
-    summary["findings"] = [
-        {key: finding[key] for key in ("code", "severity", "what", "remedy")}
-        for finding in findings
-    ]
+    summary["findings"] = in_short(findings)
     for what in ("seconds", "cpu_seconds"):
         summary["cost"][what] = round(summary["cost"][what] + diagnosis[what], 3)
     summary |= summary_labels(spec)
@@ -103,7 +100,6 @@ def _finish(
         for entry in entries.values()
         for _ in range(entry["samples"])
     ]
-    proofs = folder.read_certificates()
     write_atomic(folder.path / "certificates.tsv", to_tsv(proofs, seconds).encode())
     folder.finish(findings, summary)
 
@@ -132,8 +128,3 @@ def _resolved(spec: CertifySpec, proving: Proving) -> dict[str, Any]:
 
 def _defense(spec: CertifySpec, proving: Proving) -> Component:
     return Component(spec.defense.name, settings_of(proving.subject.defense))
-
-
-def _plain(finding: Finding) -> dict[str, Any]:
-    """A finding as JSON holds it."""
-    return {**dataclasses.asdict(finding), "severity": str(finding.severity)}

@@ -232,11 +232,7 @@ def describe(
     **plain: Any,
 ) -> RunSpec:
     """A RunSpec from text as people write it on the command line; suite quick if none is named."""
-    known = {f.name for f in dataclasses.fields(RunSpec)}
-    for key in plain:
-        if key not in known:
-            raise ConfigError(f"unknown setting {key!r}.{suggestion(key, known)}")
-    given = _converted(plain)
+    given = _converted(RunSpec, plain)
     if suite is None and not attacks:
         suite = "quick"
     return RunSpec(
@@ -258,21 +254,21 @@ def describe_proof(
     **plain: Any,
 ) -> CertifySpec:
     """A CertifySpec from text as people write it on the command line."""
-    known = {f.name for f in dataclasses.fields(CertifySpec)}
-    for key in plain:
-        if key not in known:
-            raise ConfigError(f"unknown setting {key!r}.{suggestion(key, known)}")
     return CertifySpec(
         threat=ThreatModel.parse(str(threat)),
         method=Component.parse(method),
         defense=Component.parse(defense),
         adversary=Component.parse(adversary),
-        **_converted(plain),
+        **_converted(CertifySpec, plain),
     )
 
 
-def _converted(plain: Mapping[str, Any]) -> dict[str, Any]:
-    """What was given, of the types of a spec's fields."""
+def _converted(spec: type[Spec], plain: Mapping[str, Any]) -> dict[str, Any]:
+    """What was given, of the types of a spec's fields; a setting it has not is refused."""
+    known = {f.name for f in dataclasses.fields(spec)}
+    for key in plain:
+        if key not in known:
+            raise ConfigError(f"unknown setting {key!r}.{suggestion(key, known)}")
     given = {key: value for key, value in plain.items() if value is not None}
     for key in ("mean", "std", "radii"):
         if isinstance(given.get(key), str):

@@ -25,9 +25,11 @@ from robustcode.fast import for_search
 from robustcode.findings import (
     Facts,
     Finding,
-    Severity,
     budget_spent,
     compare_attacks,
+    in_order,
+    in_short,
+    plain,
     stood_still,
 )
 from robustcode.gates import behind_transfer, cross_gradient
@@ -180,7 +182,7 @@ def _diagnose_on(size: int, spec: RunSpec, subject: Subject, modes: list[str]) -
     raised = [*findings, *result.findings, *_shared_batch(spec, subject)]
     return {
         "facts": dataclasses.asdict(facts),
-        "findings": [_plain(finding) for finding in raised],
+        "findings": [plain(finding) for finding in raised],
         "forwards": result.forwards,
         "backwards": result.backwards,
     }
@@ -219,19 +221,18 @@ def _finish(
     left = unfinished(records)
     findings = [
         *diagnosis["findings"],
-        *map(_plain, _budget_findings(spec, asked, asked - begun, left, within, idle)),
+        *map(plain, _budget_findings(spec, asked, asked - begun, left, within, idle)),
     ]
     if spec.threat.eps > 0:  # with no room to move, nothing can be told from noise
         noise = {p.name for p in trial.attacks if p.attack.control}
         still = {p.name for p in trial.attacks if p.attack.control or p.attack.minimal}
-        findings += map(_plain, compare_attacks(records, noise))
-        findings += map(_plain, stood_still(records, still))
+        findings += map(plain, compare_attacks(records, noise))
+        findings += map(plain, stood_still(records, still))
         searches = {p.name for p in trial.attacks if p.attack.needs_gradient}
         searches -= {p.name for p in trial.attacks if isinstance(p.attack, Transfer | TransferPGD)}
         if not any(finding["code"] == "behind-transfer" for finding in findings):
-            findings += map(_plain, behind_transfer(records, searches - noise))
-    order = [Severity.FAILURE, Severity.WARNING, Severity.INFO]
-    findings.sort(key=lambda finding: order.index(finding["severity"]))
+            findings += map(plain, behind_transfer(records, searches - noise))
+    findings = in_order(findings)
     attacks = [
         {"name": p.name, "settings": settings_of(p.attack), "control": p.attack.control}
         for p in trial.attacks
@@ -244,10 +245,7 @@ def _finish(
         trial.cascade,
         asked,
     )
-    summary["findings"] = [
-        {key: finding[key] for key in ("code", "severity", "what", "remedy")}
-        for finding in findings
-    ]
+    summary["findings"] = in_short(findings)
     for what in ("forwards", "backwards", "seconds", "cpu_seconds"):
         summary["cost"][what] = round(summary["cost"][what] + diagnosis[what], 3)
     if spec.certified is not None:
@@ -294,8 +292,3 @@ def _resolved(spec: RunSpec, trial: Trial) -> dict[str, Any]:
         ),
     )
     return explicit.to_dict()
-
-
-def _plain(finding: Finding) -> dict[str, Any]:
-    """A finding as JSON holds it."""
-    return {**dataclasses.asdict(finding), "severity": str(finding.severity)}

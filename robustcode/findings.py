@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
+from typing import Any
 
 import pandas as pd
 
@@ -42,6 +43,23 @@ class Finding:
     remedy: str
     figures: Mapping[str, float] = field(default_factory=dict)
     samples: tuple[int, ...] = ()
+
+
+def plain(finding: Finding) -> dict[str, Any]:
+    """A finding as JSON holds it."""
+    return {**asdict(finding), "severity": str(finding.severity)}
+
+
+def in_order(findings: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Findings as JSON holds them, the gravest first."""
+    order = [Severity.FAILURE, Severity.WARNING, Severity.INFO]
+    return sorted(findings, key=lambda finding: order.index(finding["severity"]))
+
+
+def in_short(findings: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What a summary says of findings, without their figures and samples."""
+    keys = ("code", "severity", "what", "remedy")
+    return [{key: finding[key] for key in keys} for finding in findings]
 
 
 @dataclass(frozen=True, kw_only=True)

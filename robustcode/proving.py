@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from robustcode.certificates import Certificate, Status, to_lines
+from robustcode.certificates import Certificate, status_of, to_lines
 from robustcode.config import CertifySpec
 from robustcode.errors import ConfigError, ContractError
 from robustcode.findings import Facts
@@ -133,10 +133,11 @@ def _check(proofs: list[Certificate], proving: Proving, samples: Tensor, y: Tens
         where = f"method {name}, sample {proof.sample}"
         if proof.label != label:
             raise ContractError(f"{where}: its label is {label}, not {proof.label}")
-        if proof.status != _status(proof, eps):
+        status = status_of(proof.prediction, label, proof.radius, eps)
+        if proof.status != status:
             raise ContractError(
                 f"{where} is called {proof.status}, but with prediction {proof.prediction}, label "
-                f"{label} and radius {proof.radius:g} at eps = {eps:g} it is {_status(proof, eps)}"
+                f"{label} and radius {proof.radius:g} at eps = {eps:g} it is {status}"
             )
         if proof.bound is not None and not math.isfinite(proof.bound):
             raise ContractError(f"{where}: bound = {proof.bound:g} says nothing; give None")
@@ -144,11 +145,3 @@ def _check(proofs: list[Certificate], proving: Proving, samples: Tensor, y: Tens
             raise ContractError(
                 f"{where}: alpha = {proof.alpha:g}, but its proofs are declared certain"
             )
-
-
-def _status(proof: Certificate, eps: float) -> Status:
-    if proof.prediction is None:
-        return Status.ABSTAINED
-    if proof.prediction != proof.label:
-        return Status.WRONG
-    return Status.CERTIFIED if proof.radius >= eps else Status.UNDECIDED

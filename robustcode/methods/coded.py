@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from robustcode.adversary import Batch, Solo
 from robustcode.bounds import network_of
-from robustcode.certificates import Certificate, Status
+from robustcode.certificates import Certificate, status_of
 from robustcode.defenses import ABSTAIN, CodedSmoothing
 from robustcode.errors import ConfigError
 from robustcode.methods.base import METHODS, Advance, Claim, Method, Prover
@@ -240,18 +240,14 @@ class _Coded(Prover):
     def _certificate(
         self, sample: int, label: int, decided: int, level: int, bound: float, passes: Tensor
     ) -> Certificate:
-        if decided == ABSTAIN:
-            status = Status.ABSTAINED
-        elif decided != label:
-            status = Status.WRONG
-        else:
-            status = Status.CERTIFIED if level > self.at else Status.UNDECIDED
+        prediction = None if decided == ABSTAIN else decided
+        radius = self.claim.radii[level - 1] if level else 0.0
         return Certificate(
             sample=sample,
             label=label,
-            prediction=None if decided == ABSTAIN else decided,
-            status=status,
-            radius=self.claim.radii[level - 1] if level else 0.0,
+            prediction=prediction,
+            status=status_of(prediction, label, radius, self.claim.threat.eps),
+            radius=radius,
             bound=None if decided == ABSTAIN else bound,
             forwards=int(passes[0]),
             backwards=int(passes[1]),

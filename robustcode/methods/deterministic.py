@@ -11,7 +11,7 @@ from torch import Tensor
 
 from robustcode.adversary import Solo
 from robustcode.bounds import Network, Region, margins, network_of
-from robustcode.certificates import Certificate, Status
+from robustcode.certificates import Certificate, status_of
 from robustcode.defenses import ABSTAIN, Identity
 from robustcode.errors import ConfigError
 from robustcode.methods.base import Advance, Claim, Prover
@@ -88,12 +88,13 @@ class Deterministic(Prover):
         ):
             for radius in radii:
                 rows = rows[found.prove(radius, rows)]
+        classes = [None if label == ABSTAIN else label for label in predicted.tolist()]
         return [
             Certificate(
                 sample=sample,
                 label=int(y[i]),
-                prediction=None if predicted[i] == ABSTAIN else int(predicted[i]),
-                status=self._status(int(predicted[i]), int(y[i]), bool(bound[i] > 0)),
+                prediction=classes[i],
+                status=status_of(classes[i], int(y[i]), float(found.radius[i]), eps),
                 radius=float(found.radius[i]),
                 bound=float(bound[i]) if bound[i] > -torch.inf else None,
                 forwards=self.claim.defense.passes + int(found.forwards[i]),
@@ -102,13 +103,6 @@ class Deterministic(Prover):
             )
             for i, sample in enumerate(streams.samples.tolist())
         ]
-
-    def _status(self, predicted: int, label: int, proved: bool) -> Status:
-        if predicted == ABSTAIN:
-            return Status.ABSTAINED
-        if predicted != label:
-            return Status.WRONG
-        return Status.CERTIFIED if proved else Status.UNDECIDED
 
 
 class _Found:

@@ -10,7 +10,7 @@ from scipy.stats import binom
 from torch import Tensor
 
 from robustcode.adversary import Solo
-from robustcode.certificates import Certificate, Status
+from robustcode.certificates import Certificate, status_of
 from robustcode.defenses.gaussian_noise import GaussianNoise
 from robustcode.errors import ConfigError
 from robustcode.methods.base import METHODS, Advance, Claim, Method, Prover
@@ -227,7 +227,7 @@ class SmoothingProver(Prover):
             sample=sample,
             label=label,
             prediction=prediction,
-            status=self._status(prediction, label, radius),
+            status=status_of(prediction, label, radius, self.claim.threat.eps),
             radius=radius,
             bound=bound,
             share=self._share(bound if prediction == label else None),
@@ -236,13 +236,6 @@ class SmoothingProver(Prover):
             forwards=choice.forwards + proof.forwards,
             seed=self.claim.seed,
         )
-
-    def _status(self, prediction: int | None, label: int, radius: float) -> Status:
-        if prediction is None:
-            return Status.ABSTAINED
-        if prediction != label:
-            return Status.WRONG
-        return Status.CERTIFIED if radius >= self.claim.threat.eps else Status.UNDECIDED
 
     def _radius(self, rungs: int, probability: float) -> float:
         """The largest radius that is proved, in the threat's norm."""

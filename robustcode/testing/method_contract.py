@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from robustcode.certificates import Certificate, Status
+from robustcode.certificates import Certificate, Status, status_of
 from robustcode.defenses import Defense
 from robustcode.defenses.coded_smoothing import CodedSmoothing
 from robustcode.defenses.identity import Identity
@@ -81,17 +81,7 @@ def _consistent(method: Method) -> None:
     )
     for proof, label in zip(proofs, y.tolist(), strict=True):
         require(proof.label == label, f"sample {proof.sample} has label {label}")
-        right = proof.prediction == label
-        certified = right and proof.radius >= claim.threat.eps
-        said = (
-            Status.ABSTAINED
-            if proof.prediction is None
-            else Status.WRONG
-            if not right
-            else Status.CERTIFIED
-            if certified
-            else Status.UNDECIDED
-        )
+        said = status_of(proof.prediction, label, proof.radius, claim.threat.eps)
         require(proof.status == said, f"sample {proof.sample} is {said}, not {proof.status}")
         require(
             method.random or proof.alpha == 0,
