@@ -19,6 +19,7 @@ from robustcode.attacks.fmn import FMN
 from robustcode.attacks.foolbox_peer import FoolboxPeer
 from robustcode.attacks.hopskipjump import HopSkipJump
 from robustcode.attacks.losses import LOSSES, LossName
+from robustcode.attacks.mended import Mended
 from robustcode.attacks.nes import NES
 from robustcode.attacks.noise import Noise
 from robustcode.attacks.pgd import PGD
@@ -56,6 +57,7 @@ __all__ = [
     "HopSkipJump",
     "Loss",
     "LossName",
+    "Mended",
     "Noise",
     "Scout",
     "Square",

@@ -9,6 +9,7 @@ from typing import ClassVar, NamedTuple, Protocol
 from torch import Tensor, nn
 
 from robustcode.errors import ConfigError
+from robustcode.importing import named_code
 from robustcode.registry import Registry
 from robustcode.seeds import Streams
 from robustcode.threat import Norm, ThreatModel
@@ -77,6 +78,15 @@ class Target(Protocol):
 
     def beside(self, model: nn.Module) -> Target:
         """Another classifier as a plain target, whose passes are charged to the same samples."""
+        ...
+
+    def mended(self, way: str) -> Target:
+        """The same defence followed by a surrogate made for it, paid for by the same samples.
+
+        ``way`` is one of ``robustcode.mending.WAYS`` or several, as ``through+double``. ``logits``
+        stay the defence's own; scores that come with a gradient may be on another scale or, of a
+        stochastic way, of inputs nearby.
+        """
         ...
 
     @property
@@ -153,4 +163,4 @@ class Attack(ABC):
         """
 
 
-ATTACKS: Registry[type[Attack]] = Registry("attack", "robustcode.attacks", Attack)
+ATTACKS: Registry[type[Attack]] = Registry("attack", "robustcode.attacks", Attack, named_code)

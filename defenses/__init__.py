@@ -4,6 +4,7 @@ from robustcode.defenses.base import ABSTAIN, DEFENSES, Defense
 from robustcode.defenses.bit_depth import BitDepth
 from robustcode.defenses.coded_batch import coded_inference
 from robustcode.defenses.coded_smoothing import CodedSmoothing
+from robustcode.defenses.confidence import Confidence
 from robustcode.defenses.gaussian_noise import GaussianNoise
 from robustcode.defenses.identity import Identity
 from robustcode.defenses.jpeg import JPEG
@@ -18,6 +19,7 @@ __all__ = [
     "JPEG",
     "BitDepth",
     "CodedSmoothing",
+    "Confidence",
     "Defense",
     "GaussianNoise",
     "Identity",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import ClassVar
 
 import torch
@@ -11,11 +13,12 @@ from torch.nn import functional as F
 
 from robustcode.adversary import Adversary, Solo
 from robustcode.errors import ConfigError
+from robustcode.importing import named_code
 from robustcode.registry import Registry
 from robustcode.seeds import Streams
 
 ABSTAIN = -1
-"""What ``decide`` writes where votes are tied; records show it as null."""
+"""What ``decide`` writes where votes are tied or it refuses; records show it as null."""
 
 
 class Defense(ABC):
@@ -32,6 +35,8 @@ class Defense(ABC):
         needs_mates: scores depend on a pool of clean images, the field ``mates``; one that is
             batch-coupled is given the pool too.
         differentiable: ``logits`` has a useful gradient; if not, ``surrogate`` has one.
+        detector: it may refuse to decide; ``rejection`` is positive where it does. That it refuses
+            an input which somebody perturbed counts as held, a clean one as wrong.
         votes: draws that one deployed decision is made of; a field where it can be set.
         mean: a decision is the class of the highest mean score of its draws, instead of the class
             that most of them are for.
@@ -41,6 +46,7 @@ class Defense(ABC):
     batch_coupled: ClassVar[bool] = False
     needs_mates: ClassVar[bool] = False
     differentiable: ClassVar[bool] = True
+    detector: ClassVar[bool] = False
 
     model: nn.Module
     votes: int = 1
@@ -61,9 +67,24 @@ class Defense(ABC):
         """The same scores with a gradient an attack can follow (BPDA)."""
         return self.logits(x, streams)
 
+    def rejection(self, x: Tensor, streams: Streams) -> Tensor:
+        """How far each input is from being accepted in that draw, shape (batch,).
+
+        Positive where a detector refuses, 0 or less where it accepts, in units of its own. Equal
+        streams name the same draw as in ``logits``. Nobody asks it of what is no detector.
+        """
+        return x.new_full((len(x),), -math.inf)
+
+    def rejection_surrogate(self, x: Tensor, streams: Streams) -> Tensor:
+        """The same numbers with a gradient an attack can follow, where ``rejection`` has none."""
+        return self.rejection(x, streams)
+
     @property
     def passes(self) -> int:
-        """Forward passes of ``model`` that one row of ``logits`` costs."""
+        """Forward passes of ``model`` that one row of ``logits`` costs, and of ``rejection``.
+
+        Those of both together where it is a detector.
+        """
         return 1
 
     @property
@@ -124,24 +145,40 @@ class Defense(ABC):
 
         The class with the most of ``votes`` draws; a tie, or scores that are not numbers, is an
         abstention. By ``mean``, the class of the highest mean score. Memory is that of one draw.
+
+        A detector's draw that refuses is a vote for abstaining in place of one for a class, so as
+        many refusals as the top class has votes are enough. By ``mean`` it abstains where the mean
+        ``rejection`` is positive. A rejection that is not a number refuses.
         """
         if self.mean:
-            draws = (self.logits(x, streams.child("vote", vote)) for vote in range(self.votes))
-            scores = sum(draws)
-            assert isinstance(scores, Tensor)
-            return torch.where(scores.isnan().any(1), ABSTAIN, scores.nan_to_num().argmax(1))
-        counts = sum(
-            self._ballot(self.logits(x, streams.child("vote", vote))) for vote in range(self.votes)
-        )
-        assert isinstance(counts, Tensor)
+            scores = self._total(self.logits, x, streams)
+            label = torch.where(scores.isnan().any(1), ABSTAIN, scores.nan_to_num().argmax(1))
+            if not self.detector:
+                return label
+            return label.where(self._total(self.rejection, x, streams) <= 0, ABSTAIN)
+        counts = self._total(self._ballot, x, streams)
         most = counts.max(1)
         unique = (counts == most.values[:, None]).sum(1) == 1
-        return torch.where(unique, most.indices, ABSTAIN)
+        label = torch.where(unique, most.indices, ABSTAIN)
+        return label.where(label < counts.shape[1] - 1, ABSTAIN) if self.detector else label
 
-    @staticmethod
-    def _ballot(scores: Tensor) -> Tensor:
+    def _total(
+        self, of: Callable[[Tensor, Streams], Tensor], x: Tensor, streams: Streams
+    ) -> Tensor:
+        """The sum over the draws of one decision."""
+        total = sum(of(x, streams.child("vote", vote)) for vote in range(self.votes))
+        assert isinstance(total, Tensor)
+        return total
+
+    def _ballot(self, x: Tensor, streams: Streams) -> Tensor:
+        """The vote of one draw, (batch, classes); a detector's last column is for abstaining."""
+        scores = self.logits(x, streams)
         valid = ~scores.isnan().any(1, keepdim=True)
-        return F.one_hot(scores.nan_to_num().argmax(1), scores.shape[1]) * valid
+        ballot = F.one_hot(scores.nan_to_num().argmax(1), scores.shape[1]) * valid
+        if not self.detector:
+            return ballot
+        refused = ~(self.rejection(x, streams) <= 0)[:, None]
+        return torch.cat([ballot * ~refused, refused.to(ballot)], dim=1)
 
 
-DEFENSES: Registry[type[Defense]] = Registry("defence", "robustcode.defenses", Defense)
+DEFENSES: Registry[type[Defense]] = Registry("defence", "robustcode.defenses", Defense, named_code)

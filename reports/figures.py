@@ -98,7 +98,7 @@ def chart(dots: Sequence[Dot]) -> dict[str, bytes]:
             else:
                 axes.plot([100 * dot.value, 100 * dot.most], [line, line], color=colour, **BAR)
         # Names come from outside: a dollar sign must not start a formula.
-        labels = [_drawable(dot.label) for dot in dots]
+        labels = [drawable(dot.label) for dot in dots]
         axes.set_yticks(range(len(dots)), labels, parse_math=False)
         axes.tick_params(axis="y", length=0)
         axes.set_ylim(len(dots) - 0.4, -0.6)
@@ -108,7 +108,7 @@ def chart(dots: Sequence[Dot]) -> dict[str, bytes]:
         axes.set_xlabel(f"samples classified correctly, %{between}({legend})")
         axes.grid(axis="x", color="#e2e2e2", lw=0.7)
         axes.set_axisbelow(True)
-        return {kind: _saved(figure, kind) for kind in METADATA}
+        return {kind: saved(figure, kind) for kind in METADATA}
 
 
 def bars(rows: Sequence[Bar]) -> dict[str, bytes]:
@@ -127,14 +127,14 @@ def bars(rows: Sequence[Bar]) -> dict[str, bytes]:
                     middle = 100 * (left + share / 2)
                     axes.text(middle, line, f"{100 * share:.1f}", **INSIDE)
                 left += share
-        labels = [_drawable(bar.label) for bar in rows]
+        labels = [drawable(bar.label) for bar in rows]
         axes.set_yticks(range(len(rows)), labels, parse_math=False)
         axes.tick_params(axis="y", length=0)
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.set_xlim(0, 100)
         axes.set_xlabel("samples, %")
         figure.legend(*axes.get_legend_handles_labels(), **LEGEND)
-        return {kind: _saved(figure, kind) for kind in METADATA}
+        return {kind: saved(figure, kind) for kind in METADATA}
 
 
 def curve(dots: Sequence[Dot], places: Sequence[float], norm: str = "") -> dict[str, bytes]:
@@ -154,15 +154,15 @@ def curve(dots: Sequence[Dot], places: Sequence[float], norm: str = "") -> dict[
         heights = [100 * dot.value if dot.most is None else math.nan for dot in dots]
         axes.plot(places, heights, color=COLOURS.get(dots[0].kind, OTHER), lw=1.0, alpha=0.6)
         shown = _apart(places)
-        labels = [_drawable(dots[place].label) for place in shown]
+        labels = [drawable(dots[place].label) for place in shown]
         ticks = [places[place] for place in shown]
         axes.set_xticks(ticks, labels, parse_math=False, rotation=_turned(ticks, labels))
         axes.set_ylim(-1, 101)
-        axes.set_xlabel(_drawable(f"eps in {norm}" if norm else "eps"))
+        axes.set_xlabel(drawable(f"eps in {norm}" if norm else "eps"))
         axes.set_ylabel(f"samples classified correctly, %\n({_legend(dots)})")
         axes.grid(axis="y", color="#e2e2e2", lw=0.7)
         axes.set_axisbelow(True)
-        return {kind: _saved(figure, kind) for kind in METADATA}
+        return {kind: saved(figure, kind) for kind in METADATA}
 
 
 def _legend(dots: Sequence[Dot]) -> str:
@@ -190,13 +190,14 @@ def _turned(ticks: Sequence[float], labels: Sequence[str]) -> int:
     return 0
 
 
-def _saved(figure: Figure, kind: str) -> bytes:
+def saved(figure: Figure, kind: str) -> bytes:
+    """The file of a drawn figure; ``kind`` is svg or pdf."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format=kind, metadata=METADATA[kind])
     return buffer.getvalue()
 
 
-def _drawable(label: str) -> str:
+def drawable(label: str) -> str:
     """Latin letters only: the built-in font lacks others, and would warn and draw boxes."""
     shown = plain(label).encode("latin-1", "replace").decode("latin-1")
     if len(shown) <= LONGEST_LABEL:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from robustcode.reports.compare import Comparison
@@ -43,7 +43,10 @@ AFTER_BUDGET = (
 
 @dataclass(frozen=True)
 class Grid:
-    """A table as it is shown; ``widths`` says of each column: text, number or long."""
+    """A table as it is shown; ``widths`` says of each column: text, number, long, word or phrase.
+
+    A table with texts in several columns has words and phrases.
+    """
 
     caption: str
     headers: tuple[str, ...]
@@ -75,7 +78,10 @@ def own_grids(source: Source, rows: Sequence[Row]) -> list[Grid]:
     if source.attacks:
         notes += [WHOLE, CHOSEN] if source.draws else [WHOLE]
     abstained = any(row.abstained for row in main)
-    if abstained:
+    refused = source.run.summary.get("detector")
+    if refused:
+        notes.append(refusals(refused))
+    elif abstained:
         notes.append("An abstention is not a right answer; those in each row are counted.")
     if any(source.after(attack) for attack in source.attacks):
         notes.append(AFTER)
@@ -133,6 +139,15 @@ def own_grids(source: Source, rows: Sequence[Row]) -> list[Grid]:
             )
         )
     return grids
+
+
+def refusals(shares: Mapping[str, float]) -> str:
+    """What a detector refused, and how that was counted."""
+    return (
+        f"This defence may refuse to decide: it refused {percent(shares['clean_refused'], 0)} % of "
+        f"decisions on clean inputs, counted as wrong, and {percent(shares['attacked_refused'], 0)}"
+        " % on the worst perturbed ones, counted as held."
+    )
 
 
 def group_grids(group: Comparison, rows: dict[str, list[Row]]) -> list[Grid]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from robustcode.errors import ConfigError
+from robustcode.reports.checks import Checkup, checkup_of, explained_by
 from robustcode.reports.compare import Comparison, comparisons
 from robustcode.reports.curve import Series, curve_dots, curve_grid, curve_verdict, series_of
 from robustcode.reports.figures import Bar, Dot, dot_of
@@ -38,7 +39,7 @@ SHOWN = 12  # samples of a finding, or files of a data set, that are listed befo
 
 @dataclass(frozen=True)
 class Weakness:
-    """A finding as it is shown."""
+    """A finding as it is shown; ``explained`` is the command that prints the page of its check."""
 
     run: str
     code: str
@@ -47,6 +48,7 @@ class Weakness:
     remedy: str
     figures: str
     samples: str
+    explained: str = ""
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,12 @@ class Page:
     origins: tuple[Origin, ...]
     references: tuple[str, ...]
     rows: tuple[Row, ...]
+    checkups: tuple[Checkup, ...] = ()
+
+    @property
+    def checked(self) -> tuple[Grid, ...]:
+        """The checkups as tables."""
+        return tuple(grid for c in self.checkups for grid in (*c.grids, *c.repairs))
 
 
 def compose(runs: Sequence[Run], not_begun: Sequence[str] = ()) -> Page:
@@ -160,6 +168,7 @@ def compose(runs: Sequence[Run], not_begun: Sequence[str] = ()) -> Page:
         tuple(_origin(source) for source in found),
         tuple(dict.fromkeys(line for source in found for line in _references(source))),
         tuple(every),
+        tuple(filter(None, map(checkup_of, found, range(1, len(found) + 1)))),
     )
 
 
@@ -299,15 +308,26 @@ def _shown(source: Source, finding: dict[str, Any]) -> Weakness:
     samples = list(finding.get("samples") or [])
     more = f" and {len(samples) - SHOWN} more" if len(samples) > SHOWN else ""
     figures = finding.get("figures") or {}
+    # Findings of before there were pages are shown as they were.
+    paged = bool(source.run.summary.get("checks"))
+    if paged and isinstance(figures, Mapping):
+        figures = {name: _short(value) for name, value in figures.items()}
+    code = str(finding.get("code", "unnamed"))
     return Weakness(
         source.label,
-        str(finding.get("code", "unnamed")),
+        code,
         str(finding.get("severity", "unknown severity")),
         _sentence(str(finding.get("what", ""))),
         _sentence(str(finding.get("remedy", ""))),
         as_text(figures),
         f"{', '.join(map(str, samples[:SHOWN]))}{more}",
+        explained_by(code) if paged else "",
     )
+
+
+def _short(value: Any) -> Any:
+    """A number to four digits, which is what a reader takes in."""
+    return f"{value:.4g}" if isinstance(value, float) else value
 
 
 def _sentence(text: str) -> str:

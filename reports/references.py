@@ -63,6 +63,8 @@ REFERENCES = {
     "through randomization, arXiv:1711.01991.",
     "bit-depth": "Xu, Evans and Qi 2018, Feature squeezing: detecting adversarial examples in deep "
     "neural networks, arXiv:1704.01155.",
+    "confidence": "Hendrycks and Gimpel 2017, A baseline for detecting misclassified and "
+    "out-of-distribution examples in neural networks, arXiv:1610.02136.",
     "coded-smoothing": "Moradi, Jahani-Nezhad and Maddah-Ali 2025, Coded-smoothing, "
     "arXiv:2510.00253.",
     "mixup-inference": "Pang, Xu and Zhu 2020, Mixup inference: better exploiting mixup to defend "

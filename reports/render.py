@@ -19,7 +19,9 @@ from markupsafe import Markup
 from robustcode.errors import ConfigError, StoreError
 from robustcode.reports.escape import cell, latex, markdown, plain
 from robustcode.reports.figures import Bar, Dot, bars, chart, curve
-from robustcode.reports.page import Chart, Page, compose
+from robustcode.reports.grids import Grid
+from robustcode.reports.page import Chart, Page, Weakness, compose
+from robustcode.reports.plots import drawn
 from robustcode.reports.table import Row
 from robustcode.store import load_run, read_table
 
@@ -69,6 +71,7 @@ def _not_begun(path: Path) -> list[str]:
 def render(page: Page) -> dict[str, bytes]:
     """Every file of a report by its name."""
     figures = {picture.stem: _drawn(picture) for picture in page.charts}
+    figures |= {plot.stem: drawn(plot) for checkup in page.checkups for plot in checkup.plots}
     texts = {
         "report.html": _html(page, figures),
         "report.md": _escaped("report.md", markdown).render(page=page, preformatted=_Preformatted),
@@ -177,7 +180,7 @@ def _json(page: Page) -> str:
         "schema": SCHEMA,
         "title": page.title,
         "verdict": page.verdict,
-        "findings": [asdict(finding) for finding in page.findings],
+        "findings": [_told(finding) for finding in page.findings],
         "rows": [asdict(row) for row in page.rows],
         "notes": list(dict.fromkeys(note for grid in page.grids for note in grid.notes)),
         "runs": [
@@ -186,7 +189,20 @@ def _json(page: Page) -> str:
         ],
         "references": list(page.references),
     }
+    repairs = {c.run: _records(grid) for c in page.checkups for grid in c.repairs}
+    proposed = {c.run: c.command for c in page.checkups if c.command}
+    content |= {name: by for name, by in (("repairs", repairs), ("next", proposed)) if by}
     return json.dumps(content, indent=2, allow_nan=False) + "\n"
+
+
+def _told(finding: Weakness) -> dict[str, str]:
+    told = asdict(finding)
+    del told["explained"]  # a sentence to the reader of a page
+    return told
+
+
+def _records(grid: Grid) -> list[dict[str, str]]:
+    return [dict(zip(grid.headers, row, strict=True)) for row in grid.rows]
 
 
 def _write(path: Path, content: bytes) -> Path:

@@ -24,7 +24,7 @@ class Row:
     Attributes:
         run: the run's label in this report.
         kind: clean, attack, worst case, certified, certified curve, bracket, stochastic, compared
-            clean, compared worst case or difference.
+            clean, compared worst case, difference or check.
         name: what was measured, such as the attack's name.
         settings: all settings of the attack or method.
         samples: how many samples the value is a mean over.
@@ -40,6 +40,8 @@ class Row:
         forwards: model passes over all samples.
         backwards: likewise.
         seconds: wall-clock time.
+        status: how a check went; only of checks, which measure no accuracy.
+        said: what it saw.
     """
 
     run: str
@@ -58,6 +60,8 @@ class Row:
     forwards: int | None = None
     backwards: int | None = None
     seconds: float | None = None
+    status: str = ""
+    said: str = ""
 
 
 @dataclass(frozen=True)
@@ -171,7 +175,7 @@ def verdicts(run: Run) -> pd.DataFrame:
 
 
 def rows_of(source: Source) -> list[Row]:
-    """What one run measured, from its summary: clean, attacks, worst case, draws, certificate."""
+    """What one run measured, from its summary: attacks, worst case, draws, certificate, checks."""
     summary, label = source.run.summary, source.label
     samples, cost = summary.get("samples"), summary.get("cost") or {}
     rows = []
@@ -203,7 +207,27 @@ def rows_of(source: Source) -> list[Row]:
         )
     if summary.get("certified"):
         rows += _certified(summary["certified"], label, samples)
+    rows += [_looked(entry, label) for entry in tables(summary.get("checks"))]
     return rows
+
+
+def tables(value: Any) -> list[Mapping[str, Any]]:
+    """A list of tables, as far as it is one: a folder may be of another make."""
+    listed = value if isinstance(value, list | tuple) else []
+    return [entry for entry in listed if isinstance(entry, Mapping)]
+
+
+def _looked(entry: Mapping[str, Any], run: str) -> Row:
+    """How a check of the evaluation went, and its passes on the whole pilot."""
+    return Row(
+        run=run,
+        kind="check",
+        name=str(entry.get("code", "unnamed")),
+        forwards=_whole(entry.get("forwards")),
+        backwards=_whole(entry.get("backwards")),
+        status=str(entry.get("status", "unknown")),
+        said=str(entry.get("said", "")),
+    )
 
 
 def _certified(block: Mapping[str, Any], run: str, n: int | None) -> list[Row]:

@@ -67,10 +67,11 @@ def _diagnose(spec: CertifySpec, subject: Subject, modes: list[str]) -> dict[str
     x, _ = subject.batch(pilot)
     with answerable("the model or its defence"), global_draws(spec.seed, subject.device):
         own = pilot.to(subject.device)
-        facts, findings = test_facts(subject.defense, x, own, spec.seed, modes)
+        facts, report = test_facts(subject.defense, x, own, spec.seed, modes)
     return {
         "facts": dataclasses.asdict(dataclasses.replace(facts, adversary=spec.adversary.name)),
-        "findings": [plain(finding) for finding in findings],
+        "findings": [plain(finding) for finding in report.findings],
+        "checks": [dataclasses.asdict(line) for line in report.looked],
         "seconds": round(time.perf_counter() - started, 3),
         "cpu_seconds": round(time.process_time() - cpu, 3),
     }
@@ -92,6 +93,7 @@ def _finish(
         radii=spec.curve,
     )
     summary["findings"] = in_short(findings)
+    summary["checks"] = diagnosis["checks"]
     for what in ("seconds", "cpu_seconds"):
         summary["cost"][what] = round(summary["cost"][what] + diagnosis[what], 3)
     summary |= summary_labels(spec)

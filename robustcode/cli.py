@@ -69,7 +69,13 @@ Samples = Annotated[
 Indices = Annotated[
     Path | None, typer.Option(help="A file of sample indices instead: JSON list or numbers.")
 ]
-Defense = Annotated[str, typer.Option(help="NAME:key=value,.. (see `list defenses`).")]
+Defense = Annotated[
+    str,
+    typer.Option(
+        help="NAME:key=value,.. (see `list defenses`); a class of your own is FILE.py:CLASS:.. or "
+        "package.module:CLASS:.."
+    ),
+]
 Adversary = Annotated[
     str,
     typer.Option(
@@ -185,6 +191,64 @@ def attack(
         workers=workers,
     )
     _evaluate(spec, out, quiet)
+
+
+@app.command()
+def doctor(
+    model: Model,
+    data: Data,
+    threat: Annotated[str, typer.Option(help="NORM:EPS, e.g. linf:8/255, l2:0.5 or l1:12.")],
+    out: Annotated[Path, typer.Option(help="The run folder; the page is in its folder report.")],
+    checkpoint: Checkpoint = None,
+    mean: Mean = None,
+    std: Std = None,
+    samples: Samples = None,
+    indices: Indices = None,
+    defense: Defense = "identity",
+    adversary: Adversary = "solo",
+    suite: Annotated[
+        str | None,
+        typer.Option(
+            help="The evaluation to test (`list suites`); noise and PGD if none is named."
+        ),
+    ] = None,
+    attack: Attacks = None,
+    draws: Draws = 100,
+    seed: Seed = 0,
+    device: Device = "cpu",
+    threads: Threads = 1,
+    quiet: Quiet = False,
+) -> None:
+    """Test an evaluation on 32 samples: can its number be trusted, and what to run next."""
+    from robustcode.doctoring import doctor as examine
+    from robustcode.doctoring import usual
+    from robustcode.reports import report as render
+
+    spec = _described(
+        model=model,
+        data=data,
+        threat=threat,
+        checkpoint=checkpoint,
+        mean=mean,
+        std=std,
+        samples=samples,
+        indices=indices,
+        defense=defense,
+        adversary=adversary,
+        suite=suite,
+        attacks=attack or (),
+        cascade=False,
+        draws=draws,
+        seed=seed,
+        device=device,
+        threads=threads,
+    )
+    found = examine(usual(spec) if suite is None and not attack else spec, out, show=not quiet)
+    _print_checks(found.summary)
+    page = render([out], out / "report")["html"]
+    if found.summary["next"]:
+        _say(f"next: {found.summary['next']}")
+    _say(str(page))
 
 
 @app.command()
@@ -472,7 +536,7 @@ def list_(
         str,
         typer.Argument(
             help="attacks, defenses, adversaries, models, data, recipes, methods, rules, suites, "
-            "or the attacks of a library: torchattacks, foolbox."
+            "checks, or the attacks of a library: torchattacks, foolbox."
         ),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
@@ -502,6 +566,16 @@ def check(
 
     for line in check_component(kind, name):
         typer.echo(line)
+
+
+@app.command()
+def explain(
+    code: Annotated[str, typer.Argument(help="Of a check or finding (see `list checks`).")],
+) -> None:
+    """The page of a check: when it is raised, why it matters, what to do, and how it can err."""
+    from robustcode.doctor.pages import told
+
+    _say("\n\n".join(told(code)))
 
 
 def main() -> None:
@@ -552,6 +626,7 @@ def _certify(spec: Any, out: Path, quiet: bool) -> None:
     """Run and print what came of it."""
     from robustcode.certification import certify
     from robustcode.certified import told
+    from robustcode.summary import tally
 
     summary = certify(spec, out, show=not quiet).summary
     certified, count = summary["certified"], summary["samples"]
@@ -578,12 +653,14 @@ def _certify(spec: Any, out: Path, quiet: bool) -> None:
     for finding in summary["findings"]:
         _say(f"{finding['severity']}: {finding['code']}: {finding['what']}")
         _say(f"    {finding['remedy']}")
+    _say(f"checks: {tally(line['status'] for line in summary['checks'])}")
     typer.echo(out)
 
 
 def _evaluate(spec: Any, out: Path, quiet: bool) -> None:
     """Run, print what came of it, and leave with 4 if the time limit ended it."""
     from robustcode.engine import evaluate
+    from robustcode.summary import tally
 
     finished = evaluate(spec, out, show=not quiet)
     summary = finished.summary
@@ -602,6 +679,12 @@ def _evaluate(spec: Any, out: Path, quiet: bool) -> None:
     if summary["stochastic"]:
         draws = summary["stochastic"]["draws"]
         notes.append(f"accuracies are expectations over {draws} draws of the defence; {CHOSEN}")
+    if summary["detector"]:
+        notes.append(
+            f"the defence refused {summary['detector']['clean_refused']:.1%} of decisions on clean "
+            f"inputs, counted as wrong, and {summary['detector']['attacked_refused']:.1%} on the "
+            "worst perturbed ones, counted as held"
+        )
     if any(row["after"] for row in summary["attacks"]):
         notes.append(f"after: {CASCADE}")
     if summary["proved"]:
@@ -610,9 +693,29 @@ def _evaluate(spec: Any, out: Path, quiet: bool) -> None:
     for finding in summary["findings"]:
         _say(f"{finding['severity']}: {finding['code']}: {finding['what']}")
         _say(f"    {finding['remedy']}")
+    _say(f"checks: {tally(line['status'] for line in summary['checks'])}")
     _say(str(out))
     if finished.stopped:
         raise typer.Exit(EngineError.exit_code)
+
+
+def _print_checks(summary: Any) -> None:
+    """One line a check, what does not apply left out, then the remedies."""
+    made = [line for line in summary["checks"] if line["status"] != "not applicable"]
+    status = max((len(line["status"]) for line in made), default=0)
+    code = max((len(line["code"]) for line in made), default=0)
+    group = None
+    for line in made:
+        if line["group"] != group:
+            group = line["group"]
+            _say(f"{group}:")
+        _say(f"  {line['status']:{status}}  {line['code']:{code}}  {line['said']}")
+    spared = len(summary["checks"]) - len(made)
+    if spared:
+        _say(f"{spared} more checks do not apply")
+    for finding in summary["findings"]:
+        if finding["severity"] != "info":
+            _say(f"{finding['severity']}: {finding['code']}: {finding['remedy']}")
 
 
 def _print_curve(traced: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -11,13 +12,20 @@ from enum import Enum
 from fractions import Fraction
 from typing import Any, TypeVar
 
-from robustcode.errors import ConfigError
+from robustcode.errors import ConfigError, RobustcodeError
 from robustcode.registry import Registry, suggestion
 
 Scalar = bool | int | float | str
 # Libraries whose components are named LIBRARY:NAME, e.g. ``foolbox:LinfPGD:steps=10``: here a
 # colon does not end the name. Which of them there are is for their registry to say.
 LIBRARIES = ("autoattack", "foolbox", "torchattacks")
+# Code of the user's own: here the name goes to the end of that of a class or function. A file may
+# start with a Windows drive. A module needs a dot: without one, ``timm:resnet18`` and
+# ``digits_cnn:adversarial`` would read as code too.
+CODE = re.compile(
+    r"(?P<file>(?:[A-Za-z]:)?[^:]+\.py):(?P<name>[^\W\d]\w*)"
+    r"|(?P<module>[^\W\d]\w*(?:\.[^\W\d]\w*)+):(?P<attribute>[^\W\d]\w*)"
+)
 C = TypeVar("C")
 
 
@@ -38,10 +46,15 @@ class Component:
     def parse(cls, text: str) -> Component:
         """Read ``NAME`` or ``NAME:key=value,..``; values stay text until their type is known.
 
-        A name may be ``LIBRARY:NAME`` of one of ``LIBRARIES``.
+        A name may be ``LIBRARY:NAME`` of one of ``LIBRARIES``, and ``FILE.py:NAME`` or
+        ``package.module:NAME`` of the user's own.
         """
         name, _, rest = text.partition(":")
-        if name.strip() in LIBRARIES and "=" not in rest.partition(":")[0]:
+        code = CODE.match(text.strip())
+        after = "" if code is None else text.strip()[code.end() :]
+        if code is not None and after.lstrip()[:1] in ("", ":"):
+            name, rest = code[0], after.lstrip()[1:]
+        elif name.strip() in LIBRARIES and "=" not in rest.partition(":")[0]:
             short, _, rest = rest.partition(":")
             name = f"{name.strip()}:{short.strip()}".rstrip(":")
         settings: dict[str, Scalar] = {}
@@ -69,7 +82,15 @@ class Component:
         where the settings were written, e.g. ``attacks[1]``.
         """
         cls = registry.get(self.name)
-        return construct(cls, self.settings, f"{path} ({registry.kind} {self.name!r})", **given)
+        where = f"{path} ({registry.kind} {self.name!r})"
+        try:
+            return construct(cls, self.settings, where, **given)
+        except RobustcodeError:
+            raise
+        except Exception as cause:
+            if CODE.fullmatch(self.name) is None:
+                raise
+            raise ConfigError(f"{where}: {type(cause).__name__}: {cause}") from cause
 
 
 def construct(cls: type[C], settings: Mapping[str, Any], path: str, **given: Any) -> C:

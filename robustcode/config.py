@@ -48,7 +48,8 @@ class Spec:
         std: likewise.
         samples: how many of the split, from its beginning; None for all.
         indices: samples by index instead; empty for ``samples``.
-        defense: what is around the model.
+        defense: what is around the model; its name may be ``FILE.py:CLASS`` or
+            ``package.module:CLASS``, as may those of attacks.
         adversary: what the adversary controls of the batch that a sample is classified in.
         seed: names all randomness of the run.
         batch_size: samples in a shard, which is also the largest batch of a pass.

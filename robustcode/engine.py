@@ -10,37 +10,36 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from robustcode.adversary import Batch
-from robustcode.attacks.pgd import PGD
-from robustcode.attacks.transfer import Transfer
-from robustcode.attacks.transfer_pgd import TransferPGD
 from robustcode.bracket import certified_among
 from robustcode.budget import Limit
+from robustcode.commands import command_of, next_suite
 from robustcode.components import settings_of
 from robustcode.config import RunSpec
+from robustcode.defenses.wrapper import inside
+from robustcode.doctor import Examination, Looked, Results, Stopped, examine, review, together
+from robustcode.doctor.checks import every
+from robustcode.doctor.figures import figures_of
 from robustcode.errors import ConfigError, DataError, EngineError, StoreError
-from robustcode.facts import test_facts
 from robustcode.fast import for_search
-from robustcode.findings import (
-    Facts,
-    Finding,
-    budget_spent,
-    compare_attacks,
-    in_order,
-    in_short,
-    plain,
-    stood_still,
-)
-from robustcode.gates import behind_transfer, cross_gradient
+from robustcode.findings import Facts, in_order, in_short, plain
 from robustcode.memory import ONE_ALONE, is_out_of_memory
 from robustcode.plan import check_attacks, resolve
-from robustcode.probes import probe
 from robustcode.progress import status
 from robustcode.records import Record, from_lines, table_of
+from robustcode.repair import answered, remedies, repair
 from robustcode.shard import Trial, global_draws, refuse_false_proofs, run_shard
 from robustcode.store import Run, RunFolder, load_run
-from robustcode.subject import Given, Subject, assemble, inputs_of, summary_labels
+from robustcode.subject import (
+    Given,
+    Subject,
+    as_tested,
+    assemble,
+    inputs_of,
+    summary_labels,
+    unasked,
+)
 from robustcode.suites import check_suite
 from robustcode.summary import summarise, unfinished
 from robustcode.target import answerable, borrowed
@@ -50,8 +49,8 @@ from robustcode.workers import Work, run_shards, threads
 # Samples on which the evaluation itself is tested before it is run; 32 show a fault that touches
 # a tenth of all samples with probability .97.
 PILOT = 32
-# Decisions of the judge per proposal in the pilot, for stochastic defences.
-PILOT_DRAWS = 20
+# Suites whose plan is mended where the pilot finds it wanting.
+REPAIRED = ("adaptive", "strong")
 
 
 def evaluate(
@@ -60,12 +59,14 @@ def evaluate(
     given: Given | None = None,
     show: bool = True,
     deadline: float | None = None,
+    asked_for: RunSpec | None = None,
 ) -> Run:
     """Run what ``spec`` describes into the folder ``out``, or go on where it was interrupted.
 
     Findings never stop a run: they are kept with its numbers. A budget that is spent ends it with
     intervals for what was not finished; ``deadline``, by time.monotonic, is that of several runs
-    which share the time limit of ``spec``. A faulty request is refused and leaves nothing behind;
+    which share the time limit of ``spec``. ``asked_for`` is the evaluation that this one tests:
+    the command to run next is about that. A faulty request is refused and leaves nothing behind;
     a component that breaks its contract stops the run with ContractError.
     """
     # From here on, so that the pilot's time is part of what was allowed.
@@ -97,14 +98,15 @@ def evaluate(
                     f"{len(spec.proved)} samples are given as proved robust, but the defence "
                     "decides at random, and a proof speaks of one decision; leave out proved"
                 )
-            trial = make_trial(spec, subject, facts)
+            trial = make_trial(spec, as_tested(subject, facts), facts)
             if new:
                 _refuse_false_proofs(spec, trial)
             folder.write_spec(_resolved(spec, trial))
             work = Work(make_job, spec, given, inputs, facts, len(trial.attacks))
             shards = dict(enumerate(subject.shards(spec.batch_size)))
             idle = run_shards(work, partial(run_shard, trial), shards, folder, show, deadline)
-            _finish(spec, trial, diagnosis, folder, idle)
+            following = None if given != Given() else (asked_for or spec, asked_for is not None)
+            _finish(spec, trial, diagnosis, folder, idle, following)
     return load_run(out)
 
 
@@ -153,55 +155,67 @@ def _diagnose(spec: RunSpec, subject: Subject, modes: list[str]) -> dict[str, An
 
 def _diagnose_on(size: int, spec: RunSpec, subject: Subject, modes: list[str]) -> dict[str, Any]:
     """Test the defence's facts, then the evaluation itself, on samples spread over all."""
-    samples = subject.samples
-    places = torch.linspace(0, len(samples) - 1, size).long()
-    pilot = samples[places]
-    x, y = subject.batch(pilot)
-    pilot = pilot.to(subject.device)
-    facts, findings = test_facts(subject.defense, x, pilot, spec.seed, modes)
-    facts = dataclasses.replace(facts, adversary=spec.adversary.name)
-    plan = resolve(spec, facts)
-    gradient_attacks = [p.attack for p in plan if isinstance(p.attack, PGD)]
-    # A suite may have none: what a pilot of PGD then says is said of the pilot.
-    attack = gradient_attacks[0] if gradient_attacks else PGD(steps=20)
-    search = for_search(subject.defense, subject.images(samples[places[:2]]))
-    result = probe(
-        subject.defense,
-        search,
-        facts,
-        x,
-        y,
-        pilot,
-        spec.threat,
-        spec.seed,
-        attack,
-        PILOT_DRAWS if facts.stochastic else 1,
-        planned=bool(gradient_attacks),
-        together=subject.adversary.batched,
+    first = examination(size, spec, unasked(subject), modes)
+    reports = [examine(first, [check for check in every() if not check.of_the_attack])]
+    tested = as_tested(subject, first.facts)
+    # What is searched from here on is the defence as it will be evaluated.
+    same = tested.defense is subject.defense
+    exam = first if same else examination(size, spec, tested, modes)
+    reports.append(examine(exam, [check for check in every() if check.of_the_attack]))
+    findings = [finding for report in reports for finding in report.findings]
+    facts = dataclasses.replace(
+        exam.facts, batch_coupled=first.facts.batch_coupled, stateful=first.facts.stateful
     )
-    raised = [*findings, *result.findings, *_shared_batch(spec, subject)]
+    repairs = repair(exam, findings) if spec.suite in REPAIRED else []
+    ledgers = [first.ledger] if exam is first else [first.ledger, exam.ledger]
     return {
-        "facts": dataclasses.asdict(facts),
-        "findings": [plain(finding) for finding in raised],
-        "forwards": result.forwards,
-        "backwards": result.backwards,
+        "facts": dataclasses.asdict(dataclasses.replace(facts, remedies=remedies(repairs))),
+        "findings": [plain(finding) for finding in answered(findings, repairs)],
+        "checks": [dataclasses.asdict(line) for line in together(*(r.looked for r in reports))],
+        "repairs": [dataclasses.asdict(one) for one in repairs],
+        "figures": figures_of(exam),
+        "forwards": sum(int(ledger.forwards.sum()) for ledger in ledgers),
+        "backwards": sum(int(ledger.backwards.sum()) for ledger in ledgers),
     }
 
 
-def _shared_batch(spec: RunSpec, subject: Subject) -> list[Finding]:
-    """What is wrong with the joint gradient of the first batch that is attacked as a whole."""
-    if not isinstance(subject.adversary, Batch):
-        return []
+def examination(size: int, spec: RunSpec, subject: Subject, modes: list[str]) -> Examination:
+    """What is examined before an evaluation: ``size`` samples, spread over all."""
+    samples = subject.samples
+    pilot = samples[torch.linspace(0, len(samples) - 1, size).long()]
+    x, y = subject.batch(pilot)
+    return Examination(
+        defense=subject.defense,
+        x=x,
+        y=y,
+        samples=pilot.to(subject.device),
+        seed=spec.seed,
+        threat=spec.threat,
+        training=modes,
+        search=for_search(subject.defense, subject.images(pilot[:2])),
+        adversary=subject.adversary,
+        plan_of=partial(resolve, spec),
+        whole_batch=_whole_batch(subject),
+        data=subject.data,
+        chosen=samples,
+    )
+
+
+def _whole_batch(subject: Subject) -> tuple[Tensor, Tensor, Tensor] | None:
+    """The first batch that is attacked as a whole, if any is: inputs, labels and indices."""
+    if not subject.adversary.batched:
+        return None
     samples = subject.samples[: subject.defense.batch]
-    x, y = subject.batch(samples)
-    followed = subject.adversary.gradient
-    own = samples.to(subject.device)
-    found = cross_gradient(subject.defense, x, y, own, spec.seed, followed)
-    return [] if found is None else [found]
+    return *subject.batch(samples), samples.to(subject.device)
 
 
 def _finish(
-    spec: RunSpec, trial: Trial, diagnosis: dict[str, Any], folder: RunFolder, idle: bool
+    spec: RunSpec,
+    trial: Trial,
+    diagnosis: dict[str, Any],
+    folder: RunFolder,
+    idle: bool,
+    following: tuple[RunSpec, bool] | None,
 ) -> None:
     entries = folder.manifest["shards"]["files"]
     rows: list[Record] = []
@@ -219,20 +233,18 @@ def _finish(
     if begun != asked and spec.max_seconds is None:
         raise StoreError(f"{folder.path} lacks records; run the same command again")
     left = unfinished(records)
-    findings = [
-        *diagnosis["findings"],
-        *map(plain, _budget_findings(spec, asked, asked - begun, left, within, idle)),
-    ]
-    if spec.threat.eps > 0:  # with no room to move, nothing can be told from noise
-        noise = {p.name for p in trial.attacks if p.attack.control}
-        still = {p.name for p in trial.attacks if p.attack.control or p.attack.minimal}
-        findings += map(plain, compare_attacks(records, noise))
-        findings += map(plain, stood_still(records, still))
-        searches = {p.name for p in trial.attacks if p.attack.needs_gradient}
-        searches -= {p.name for p in trial.attacks if isinstance(p.attack, Transfer | TransferPGD)}
-        if not any(finding["code"] == "behind-transfer" for finding in findings):
-            findings += map(plain, behind_transfer(records, searches - noise))
-    findings = in_order(findings)
+    report = review(
+        Results(
+            records=records,
+            attacks=trial.attacks,
+            threat=spec.threat,
+            asked=asked,
+            stopped=_stopped(spec, asked - begun, left, within, idle),
+            raised=frozenset(finding["code"] for finding in diagnosis["findings"]),
+        )
+    )
+    findings = in_order([*diagnosis["findings"], *map(plain, report.findings)])
+    pilot = [Looked(**line) for line in diagnosis["checks"]]
     attacks = [
         {"name": p.name, "settings": settings_of(p.attack), "control": p.attack.control}
         for p in trial.attacks
@@ -246,6 +258,9 @@ def _finish(
         asked,
     )
     summary["findings"] = in_short(findings)
+    summary["checks"] = [dataclasses.asdict(line) for line in together(pilot, report.looked)]
+    summary["figures"] = diagnosis["figures"]
+    summary["repairs"] = diagnosis["repairs"]
     for what in ("forwards", "backwards", "seconds", "cpu_seconds"):
         summary["cost"][what] = round(summary["cost"][what] + diagnosis[what], 3)
     if spec.certified is not None:
@@ -253,25 +268,41 @@ def _finish(
             load_run(spec.certified), records["sample"], str(spec.threat), spec.threat.eps
         )
     summary |= summary_labels(spec)
+    summary["next"] = _next(following, findings, folder.path)
     folder.finish(findings, summary)
 
 
-def _budget_findings(
+def _next(
+    following: tuple[RunSpec, bool] | None, findings: list[dict[str, Any]], out: Path
+) -> str | None:
+    """The command to run next: of a spec that can be written down, given whether it was a test."""
+    if following is None:
+        return None
+    spec, tested = following
+    suite = next_suite(spec.suite, findings) or ("standard" if tested else None)
+    if suite is None:
+        return None
+    further = dataclasses.replace(spec, suite=suite, attacks=(), cascade=None, warm=None)
+    return command_of(further, f"{out.name}-{suite}")
+
+
+def _stopped(
     spec: RunSpec,
-    asked: int,
     never_begun: int,
     left: set[int],
     within: Mapping[str, set[int]],
     idle: bool,
-) -> list[Finding]:
-    """A finding for each budget that ran out; ``within`` are the samples by what stopped them."""
+) -> list[Stopped]:
+    """Each budget that ran out; ``within`` are the samples by what stopped them."""
     limits = {Limit.PASSES: spec.max_passes, Limit.SECONDS: spec.max_seconds}
     found = []
     for limit, value in limits.items():
         short = sorted(left & within.get(limit, set()))
         more = never_begun if limit is Limit.SECONDS else 0
         if value is not None and (short or more):
-            found.append(budget_spent(limit, value, short, more, asked, idle))
+            found.append(
+                Stopped(limit=limit, value=value, samples=short, never_begun=more, idle=idle)
+            )
     return found
 
 
@@ -286,7 +317,9 @@ def _resolved(spec: RunSpec, trial: Trial) -> dict[str, Any]:
         # Whole, so that the run's own spec works from every folder.
         certified=None if spec.certified is None else str(Path(spec.certified).resolve()),
         attacks=tuple(planned.component for planned in trial.attacks),
-        defense=dataclasses.replace(spec.defense, settings=settings_of(trial.subject.defense)),
+        defense=dataclasses.replace(
+            spec.defense, settings=settings_of(inside(trial.subject.defense))
+        ),
         adversary=dataclasses.replace(
             spec.adversary, settings=settings_of(trial.subject.adversary)
         ),

@@ -24,6 +24,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from robustcode.chain import LAYERS, Chain, FlatLinear
 from robustcode.convolution import BlockConvolution, gains
 from robustcode.defenses.base import Defense
+from robustcode.defenses.wrapper import Around
 from robustcode.models.normalize import Normalize
 
 # Rounding in another order moves logits by some 1e-6 of the largest one, in deep networks 1e-5;
@@ -45,8 +46,11 @@ def for_search(defense: Defense, example: Tensor) -> Defense:
     ``example`` is a small batch (batch, channels, height, width): a copy whose logits or input
     gradients on it differ from the model's by more than rounding is not used. What cannot be
     traced is copied, and what cannot be copied is returned as it is; so is a model without
-    convolutions, which has nothing to gain.
+    convolutions, which has nothing to gain. Where the engine has put something around a defence,
+    it is around the quicker one.
     """
+    if isinstance(defense, Around) and not defense.reaches_inside:
+        return dataclasses.replace(defense, inner=for_search(defense.inner, example))
     model = getattr(defense, "model", None)
     if not (dataclasses.is_dataclass(defense) and isinstance(model, nn.Module)):
         return defense
@@ -56,7 +60,8 @@ def for_search(defense: Defense, example: Tensor) -> Defense:
     modules = list(model.modules())
     if not any(isinstance(m, nn.Conv2d) for m in modules) or any(m.training for m in modules):
         return quicker
-    expected = _attempt(_behaviour, model, example)
+    # Of a copy: a model may remember what it is asked, and is to be judged as it came.
+    expected = _attempt(lambda: _behaviour(copy.deepcopy(model), example))
     if expected is None or not expected.logits.isfinite().all():
         return quicker
     for prepare in (rewritten, folded, copied):
@@ -295,6 +300,8 @@ def _agree(expected: _Behaviour, faster: nn.Module, example: Tensor) -> bool:
     found = _behaviour(faster, example)
     if not _close(expected.logits, found.logits, LOGIT_ERROR):
         return False
+    with torch.no_grad():  # a trace forgets where a model turns gradients on by itself
+        faster(example)
     if expected.gradient is None or found.gradient is None:
         return expected.gradient is found.gradient
     return _close(expected.gradient, found.gradient, GRADIENT_ERROR)

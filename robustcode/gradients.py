@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from robustcode.attacks.losses import negative_margin
-from robustcode.findings import Finding, Severity
 from robustcode.seeds import Streams
 
 # Gradients of each pilot sample. The ratio of two samples' worth of it is known within a third
@@ -29,16 +28,18 @@ def gradient_noise(
     x: Tensor,
     streams: Streams,
     at_once: int | None = None,
+    pay: Callable[[Streams, int], None] = lambda streams, gradients: None,
 ) -> float:
     """The variance of one draw's margin gradient over the square of its mean, a median over rows.
 
     ``x`` are pilot inputs (batch, ...); the margin is that of each draw's own prediction at first.
     ``at_once`` rows are differentiated together, all of them if None.
     Infinity if half of the rows show no mean at all, ``UNKNOWN`` without a row. Costs
-    ``PILOT_DRAWS`` forward and backward passes a sample, plus one forward.
+    ``PILOT_DRAWS`` forward and backward passes a sample, plus one forward; ``pay`` is told of them.
     """
     if len(x) == 0:
         return UNKNOWN
+    pay(streams, 0)
     with torch.no_grad():
         y = scores_of(x, streams.child("label")).argmax(1)
     total, squares = torch.zeros_like(x, dtype=torch.float64), x.new_zeros(len(x)).double()
@@ -46,6 +47,7 @@ def gradient_noise(
         own = streams.child("draw", draw)
         for rows in torch.arange(len(x), device=x.device).split(at_once or len(x)):
             leaf = x[rows].detach().clone().requires_grad_()
+            pay(own[rows], 1)
             with torch.enable_grad():
                 scores = scores_of(leaf, own[rows])
                 if not scores.requires_grad:
@@ -72,27 +74,3 @@ def draws_for(noise: float) -> int:
     (1, 12, 64)
     """
     return max(1, min(MOST_DRAWS, math.ceil(min(noise / WANTED, MOST_DRAWS))))
-
-
-def noisy_gradient(noise: float, samples: Tensor) -> Finding | None:
-    """``noisy-gradient``: more draws would be needed than any suite takes.
-
-    Raised when the noise of one draw asks for more than ``MOST_DRAWS`` draws per step. Why it
-    matters: the steps of the attack are mostly random, and accuracy under it may be high for that
-    alone. What to do: attack with more draws and more steps, and a transfer start.
-
-    Source: expectation over transformation, Athalye et al. 2018, arXiv:1707.07397; the measure is
-    ours.
-    """
-    if noise <= MOST_DRAWS:
-        return None
-    said = f"{noise:.0f}" if math.isfinite(noise) else "more than can be measured"
-    return Finding(
-        code="noisy-gradient",
-        severity=Severity.WARNING,
-        what=f"one draw's gradient has {said} times as much noise as signal on half of "
-        f"{len(samples)} samples; suites average {MOST_DRAWS} draws at most",
-        remedy=f"attack with draws={2 * MOST_DRAWS} or more, many steps and aggmo, and always with "
-        "transfer",
-        figures={"noise": noise if math.isfinite(noise) else -1.0, "draws": float(MOST_DRAWS)},
-    )

@@ -9,22 +9,15 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from robustcode.components import CODE
 from robustcode.errors import ConfigError
 from robustcode.registry import suggestion
-
-# A file may start with a Windows drive. A module needs a dot: without one, ``timm:resnet18``
-# and ``digits_cnn:adversarial`` would read as imports too.
-IMPORT = re.compile(
-    r"(?P<file>(?:[A-Za-z]:)?[^:]+\.py):(?P<name>[^\W\d]\w*)"
-    r"|(?P<module>[^\W\d]\w*(?:\.[^\W\d]\w*)+):(?P<attribute>[^\W\d]\w*)"
-)
 
 
 def is_import_spec(spec: str) -> bool:
@@ -35,7 +28,18 @@ def is_import_spec(spec: str) -> bool:
     >>> [is_import_spec(s) for s in ("nets.py:make", "acme.nets:make", "digits_cnn:adversarial")]
     [True, True, False]
     """
-    return IMPORT.fullmatch(spec) is not None
+    return CODE.fullmatch(spec) is not None
+
+
+def named_code(spec: str) -> Callable[..., Any] | None:
+    """What ``spec`` names, imported; None if it does not have the form of code."""
+    return import_callable(spec) if is_import_spec(spec) else None
+
+
+def file_of(spec: str) -> Path | None:
+    """The file that ``spec`` names code of; None if it names none."""
+    match = CODE.fullmatch(spec)
+    return Path(match["file"]).expanduser() if match and match["file"] else None
 
 
 def import_callable(spec: str) -> Callable[..., Any]:
@@ -44,16 +48,12 @@ def import_callable(spec: str) -> Callable[..., Any]:
     The folder of a file, or the working folder for a module, joins the end of ``sys.path``, so
     the code finds its neighbours and hides nothing that is installed.
     """
-    match = IMPORT.fullmatch(spec)
+    match = CODE.fullmatch(spec)
     if match is None:
         raise ConfigError(f"{spec!r} names no code; write FILE.py:NAME or package.module:NAME")
-    name = match["name"] or match["attribute"]
+    name, file = match["name"] or match["attribute"], file_of(spec)
     try:
-        module = (
-            _module_of(Path(match["file"]).expanduser())
-            if match["file"]
-            else _package_module(match["module"])
-        )
+        module = _package_module(match["module"]) if file is None else _module_of(file)
     except ConfigError:
         raise
     except (Exception, SystemExit) as cause:

@@ -18,9 +18,14 @@ GIVEN = {"model", "mates", "members", "adversary", "targets", "negligible"}
 
 
 def listing(what: str) -> list[dict[str, Any]]:
-    """Name, summary and settings (with defaults) of every component of a kind, by name."""
+    """Name, summary and settings (with defaults) of every component of a kind, by name.
+
+    Checks come by what they look at, and have that as ``group``.
+    """
     if what in LIBRARIES:
         return _library(what)
+    if what == "checks":
+        return _checks()
     kinds: dict[str, Callable[[], Table]] = {
         "attacks": _attacks,
         "defenses": _defenses,
@@ -32,10 +37,11 @@ def listing(what: str) -> list[dict[str, Any]]:
         "rules": _rules,
         "suites": _suites,
     }
+    known = [*kinds, "checks", *LIBRARIES]
     if what not in kinds:
         raise UnknownNameError(
-            f"nothing called {what!r} can be listed.{suggestion(what, [*kinds, *LIBRARIES])} "
-            f"Known: {', '.join([*kinds, *LIBRARIES])}."
+            f"nothing called {what!r} can be listed.{suggestion(what, known)} "
+            f"Known: {', '.join(known)}."
         )
     table = kinds[what]()
     names: Iterable[str] = table
@@ -87,6 +93,22 @@ def _library(prefix: str) -> list[dict[str, Any]]:
     if not family.installed:
         attacks.get(prefix)  # says so
     return [_entry(attacks, f"{prefix}:{name}") for name in family.names()]
+
+
+def _checks() -> list[dict[str, Any]]:
+    """Every check of an evaluation, in the order of a page, with what it looks at."""
+    from robustcode.doctor.checks import every
+
+    return [
+        {
+            "name": check.code,
+            "summary": f"{check.group}: {check.page().title}",
+            "settings": {},
+            "group": str(check.group),
+            "also": list(check.also),
+        }
+        for check in every()
+    ]
 
 
 def _attacks() -> Table:

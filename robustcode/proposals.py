@@ -38,8 +38,8 @@ class Judged:
 
     def take(self, rows: Tensor, other: Judged) -> None:
         """Let the verdicts on some rows be those of another, whose inputs stand there."""
-        self.verdict.votes[rows] = other.verdict.votes[rows]
-        self.choosing.votes[rows] = other.choosing.votes[rows]
+        self.verdict.take(rows, other.verdict)
+        self.choosing.take(rows, other.choosing)
 
     def less(self, rows: Tensor, other: Judged) -> Judged:
         """The same but for some rows, on which inputs and verdicts are those of another."""

@@ -53,6 +53,11 @@ class Proving:
 def make_proving(spec: CertifySpec, subject: Subject, facts: Facts) -> Proving:
     """Make the method ready, or refuse what can be known to be in vain."""
     method: Method = spec.method.build(METHODS, "method")
+    if subject.defense.detector:
+        raise ConfigError(
+            f"the defence {spec.defense.name!r} may refuse to decide, and no method here proves "
+            "which inputs it refuses; attack it, or certify another defence"
+        )
     if spec.threat.norm not in method.norms:
         raise ConfigError(
             f"method {spec.method.name!r} proves nothing in {spec.threat.norm}, only in "

@@ -7,15 +7,18 @@ listing never runs foreign code and a broken plug-in spoils only its own name.
 A family stands for all that another library has of the kind, as ``foolbox:LinfPGD``:
 its entries are made when their names are asked for, and a registry does not count them
 among its own.
+
+Where a registry allows it, a name may also be code of the user's own, ``FILE.py:NAME``.
 """
 
 from __future__ import annotations
 
 import difflib
 import importlib.util
+import inspect
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
 from typing import Any, Generic, TypeVar, cast
@@ -58,11 +61,21 @@ class Registry(Generic[T]):
     """The components of one kind, by name.
 
     Entries are classes deriving from ``base`` or, without a base, any callable.
+
+    ``code`` finds what a name such as ``FILE.py:NAME`` stands for that the user wrote down, or None
+    if it is no such name; see importing.named_code. Without it no name runs code of the user's.
     """
 
-    def __init__(self, kind: str, group: str, base: type | None = None) -> None:
+    def __init__(
+        self,
+        kind: str,
+        group: str,
+        base: type | None = None,
+        code: Callable[[str], Any] | None = None,
+    ) -> None:
         self.kind = kind
         self._base = base
+        self._code = code
         self._group = group
         self._loaded: dict[str, T] = {}
         self._families: dict[str, Family] = {}
@@ -94,6 +107,10 @@ class Registry(Generic[T]):
         if prefix in self._families:
             return self._of_family(prefix, short)
         point = self._entry_points().get(name)
+        if point is None and self._code is not None:
+            named = self._code(name)
+            if named is not None:
+                return self._of_user(name, named)
         if point is None:
             raise UnknownNameError(
                 f"no {self.kind} is called {name!r}.{suggestion(name, self)} "
@@ -125,6 +142,24 @@ class Registry(Generic[T]):
                 )
             self._made[name] = family.make(short)
         return self._made[name]
+
+    def _of_user(self, name: str, entry: Any) -> T:
+        """Each time anew: an edited file holds another class."""
+        base = self._base
+        if base is not None and not (isinstance(entry, type) and issubclass(entry, base)):
+            raise ConfigError(
+                f"{self.kind} {name!r} is no subclass of {base.__module__}.{base.__qualname__}; "
+                "name a class that is"
+            )
+        if inspect.isabstract(entry):
+            missing = ", ".join(sorted(entry.__abstractmethods__))
+            raise ConfigError(f"{self.kind} {name!r} lacks {missing}; write what is missing")
+        if base is not None and not is_dataclass(entry):
+            raise ConfigError(
+                f"{self.kind} {name!r} is no dataclass; put @dataclass(frozen=True, kw_only=True) "
+                "above it"
+            )
+        return cast("T", entry)
 
     def __contains__(self, name: object) -> bool:
         return name in self._loaded or name in self._entry_points()

@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
+from robustcode.accepted import accepted
 from robustcode.attacks import Attack
 from robustcode.bracket import NO_PROOFS, Proofs
 from robustcode.budget import Budget, BudgetSpent, Limit, Witness
@@ -23,7 +24,7 @@ from robustcode.defenses import Defense
 from robustcode.errors import ConfigError, ContractError
 from robustcode.fast import for_search
 from robustcode.findings import Facts
-from robustcode.judge import Verdict, judge
+from robustcode.judge import Verdict, judge, moved
 from robustcode.memory import BatchLimit, rows_at_once
 from robustcode.plan import PlannedAttack
 from robustcode.progress import Progress, Silent
@@ -118,7 +119,8 @@ class _Shard:
     def run(self, folder: Path, number: int, kept: Mapping[str, Any] | None) -> dict[str, Any]:
         started, cpu = time.perf_counter(), time.process_time()
         # Only here: to refuse a false proof nothing is searched.
-        self.search = for_search(self.defense, self.trial.subject.images(self.samples[:2].cpu()))
+        search = for_search(self.defense, self.trial.subject.images(self.samples[:2].cpu()))
+        self.search = accepted(search, self.trial.facts, self.samples, self.y)
         if self.batches is None:
             one = Streams.of(self.trial.seed, "search", self.samples[:1])
             each = total(self.search.backwards(one), 1)
@@ -290,7 +292,9 @@ class _Shard:
         parts = self.limit.map(votes, len(rows))
         given = torch.zeros(len(x), classes, dtype=torch.int64, device=x.device)
         given[rows] = torch.cat([given[:0], *parts])
-        return Verdict(given, self.draws)
+        # The samples themselves are judged strictly, also where they stand for a proposal.
+        noticed = moved(x, self.x) if self.trial.facts.detector else None
+        return Verdict(given, self.draws, noticed)
 
     def _cost(self, streams: Streams) -> int:
         """Passes of the judge on some rows."""

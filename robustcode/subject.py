@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,11 @@ from robustcode.checkpoint import load_classifier, sha256_of
 from robustcode.config import RunSpec, Spec
 from robustcode.data import Dataset, from_arrays, load_data
 from robustcode.defenses import DEFENSES, Defense
+from robustcode.defenses.as_found import MATES, Among, Fresh, copied
+from robustcode.defenses.wrapper import Around
 from robustcode.errors import ConfigError, DataError, RobustcodeError
-from robustcode.importing import is_import_spec
+from robustcode.findings import Facts
+from robustcode.importing import file_of
 from robustcode.seeds import Streams
 from robustcode.target import borrowed
 from robustcode.threat import Norm
@@ -122,8 +126,58 @@ def assemble(spec: Spec, given: Given) -> Subject:
     attacked = samples if adversary.stacked else samples[:0]
     defense = defense.facing(adversary, attacked.to(device), data.images(attacked).to(device))
     subject = Subject(defense, data, samples, device, adversary, spec.seed)
-    _try(subject, spec)
+    _try(unasked(subject), spec)
     return subject
+
+
+def as_tested(subject: Subject, facts: Facts) -> Subject:
+    """The subject with its defence in a situation in which its verdicts can be told apart.
+
+    One that remembers its calls is asked in fresh copies, and one that depends on its batch without
+    saying so in batches of its own, beside images that the run's seed names; others are as before.
+    To be called before the defence has been asked anything: it is copied as it is.
+    """
+    defense = subject.defense
+    if isinstance(defense, Around):
+        return subject
+    undeclared = facts.batch_coupled and not defense.batch_coupled
+    if facts.stateful and (fresh := _fresh(defense)) is not None:
+        defense = fresh
+    if undeclared:
+        mates, numbers = _fixed_mates(subject)
+        defense = Among(inner=defense, mates=mates, numbers=numbers)
+    return dataclasses.replace(subject, defense=defense)
+
+
+def unasked(subject: Subject) -> Subject:
+    """The subject with a copy of its defence to ask, so that it stays as it came.
+
+    With the defence itself where it cannot be copied, for whatever reason.
+    """
+    try:
+        return dataclasses.replace(subject, defense=copied(subject.defense))
+    except Exception:
+        return subject
+
+
+def _fresh(defense: Defense) -> Defense | None:
+    """None where it cannot be copied, whatever the reason; the finding ``state-changed`` has it."""
+    try:
+        return Fresh(inner=defense)
+    except Exception:
+        return None
+
+
+def _fixed_mates(subject: Subject) -> tuple[Tensor, Tensor]:
+    """Clean images that stand beside each sample, and which sample each is; -1 for none."""
+    pool = clean_pool(subject.data, subject.samples)
+    numbers = torch.full((len(pool),), -1)
+    if len(pool) == 0:  # then the others that are evaluated, and one to spare for a sample's own
+        numbers = _spread(subject.samples)
+        pool = subject.data.images(numbers)
+    order = Streams.of(subject.seed, "as found", torch.zeros(1, dtype=torch.int64))
+    chosen = order.permutation(len(pool))[0][: MATES + 1]
+    return pool[chosen].to(subject.device), numbers[chosen].to(subject.device)
 
 
 def as_dataset(data: Dataset | tuple[Any, Any]) -> Dataset:
@@ -137,12 +191,12 @@ def inputs_of(spec: Spec, subject: Subject) -> dict[str, Any]:
         checkpoint = sha256_of(Path(spec.checkpoint))
     else:
         checkpoint = _state_hash(subject.defense.model)
-    file, _, _ = spec.model.rpartition(":")
-    code = {"model_code_sha256": sha256_of(Path(file).expanduser())} if _is_code(spec) else {}
+    code = {} if (file := file_of(spec.model)) is None else {"model_code_sha256": sha256_of(file)}
     return {
         "device": _device_name(subject.device),
         "checkpoint_sha256": checkpoint,
         **code,
+        **_code_of(spec),
         **_files_of(subject.defense),
         **_pool_of(subject.defense),
         "data_sha256": dict(subject.data.sha256),
@@ -163,9 +217,15 @@ def _pool_of(defense: Defense) -> dict[str, Any]:
     return {"mates_sha256": hashlib.sha256(mates.cpu().contiguous().numpy().tobytes()).hexdigest()}
 
 
-def _is_code(spec: Spec) -> bool:
-    """Whether the model is made by a file of the user's, an edit of which is another model."""
-    return is_import_spec(spec.model) and spec.model.rpartition(":")[0].endswith(".py")
+def _code_of(spec: Spec) -> dict[str, Any]:
+    """Files of the user's that components are in: an edit of one makes another component."""
+    components = [spec.defense, *getattr(spec, "attacks", ())]
+    if (method := getattr(spec, "method", None)) is not None:
+        components.append(method)
+    files = {c.name: file for c in components if (file := file_of(c.name)) is not None}
+    if not files:
+        return {}
+    return {"code_sha256": {name: sha256_of(file) for name, file in files.items()}}
 
 
 def device_of(name: str) -> torch.device:
@@ -225,6 +285,9 @@ def _try(subject: Subject, spec: Spec) -> None:
     """One image through the model, so that a wrong shape is a sentence before the run starts."""
     x = subject.images(subject.samples[:1])
     model = subject.defense.model
+    # A model may remember it; the run is to find it as it came.
+    with suppress(Exception):
+        model = copied(model)
     try:
         with borrowed(model), torch.random.fork_rng(devices=[]):
             scores = model(x)

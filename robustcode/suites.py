@@ -74,7 +74,8 @@ def adaptive(facts: Facts, norm: Norm) -> list[Component]:
     A random defence is attacked over as many draws as its gradients' measured noise asks for: by
     both losses, from the transfer example, with a step rule that sees the same draws at each step,
     and by momenta over fresh ones. One without gradients is attacked through its surrogate (see
-    target.DefendedTarget) and without gradients.
+    target.DefendedTarget) and without gradients. At its end stands what the pilot's findings asked
+    for and was seen to help; see repair.
     """
     if facts.stochastic or facts.adversary == "batch":
         # Of a whole batch only what asks about all of it at once: each of these does.
@@ -96,7 +97,14 @@ def adaptive(facts: Facts, norm: Norm) -> list[Component]:
         ]
         blind = Component("square")
     without = [] if facts.differentiable else [blind]
-    return [Component("noise"), *_moved(facts, Component("transfer")), *followed, *without]
+    remedies = map(Component.parse, facts.remedies)
+    return [
+        Component("noise"),
+        *_moved(facts, Component("transfer")),
+        *followed,
+        *without,
+        *remedies,
+    ]
 
 
 def _moved(facts: Facts, attack: Component) -> list[Component]:
@@ -124,6 +132,7 @@ def strong(facts: Facts, norm: Norm) -> list[Component]:
         Component("noise"),
         Component("scout"),
         *_moved(facts, Component("transfer")),
+        *map(Component.parse, facts.remedies),
         # Many short searches before long ones: they break most of what is broken, for little.
         *(Component(name, {"steps": 20, "restarts": 10}) for name in losses),
         *(Component(name, {"restarts": 3}) for name in losses),

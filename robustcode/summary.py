@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,15 @@ from robustcode.statistics import any_of, clustered, proportion
 
 # The tries for which an adversary's any-of-k success is printed, where there are draws enough.
 TRIES = (5, 20)
+# How checks of the evaluation end, the gravest first, and how one and several of them are told.
+OUTCOMES = {
+    "failure": ("failure", "failures"),
+    "warning": ("warning", "warnings"),
+    "untested": ("untested", "untested"),
+    "info": ("info", "infos"),
+    "passed": ("passed", "passed"),
+    "not applicable": ("does not apply", "do not apply"),
+}
 
 
 def summarise(
@@ -21,6 +31,7 @@ def summarise(
     shards: Sequence[Mapping[str, Any]],
     cascade: bool = False,
     samples: int | None = None,
+    detector: bool = False,
 ) -> dict[str, Any]:
     """The contract's keys from records, attacks (name, settings, control) and manifest's shards.
 
@@ -35,6 +46,9 @@ def summarise(
     count those that were finished and right, ``accuracy_high`` counts the unfinished as right;
     ``low`` and ``high`` are the outer ends of the intervals around the two. ``clean`` is over the
     ``samples`` that were looked at.
+
+    Of a ``detector``, decisions by which it refused a perturbed input are among the right ones, and
+    those by which it refused a clean one among the wrong.
     """
     by_sample = records.groupby("sample", sort=True)
     first = by_sample.first()
@@ -72,6 +86,7 @@ def summarise(
         "cascade": cascade,
         "rebatched": _rebatched(records, draws),
         "stochastic": None if draws is None else _stochastic(worst, first, draws, missing),
+        "detector": _detector(worst, first, draws) if detector else None,
         "certified": None,
         "findings": [],
         "cost": {
@@ -93,6 +108,18 @@ def _rebatched(records: pd.DataFrame, draws: int | None) -> dict[str, Any] | Non
     if chosen.empty:
         return None
     return {**_accuracy(chosen.rebatched.astype(float), draws), "samples": len(chosen)}
+
+
+def tally(statuses: Iterable[str]) -> str:
+    """How many checks ended how, the gravest first; an outcome that is not known comes first.
+
+    >>> tally(["passed", "warning", "passed"])
+    '1 warning, 2 passed'
+    """
+    counts = Counter(statuses)
+    unknown = [f"{counts[status]} {status}" for status in sorted(set(counts) - set(OUTCOMES))]
+    told = [f"{counts[s]} {words[counts[s] > 1]}" for s, words in OUTCOMES.items() if counts[s]]
+    return ", ".join([*unknown, *told])
 
 
 def unfinished(records: pd.DataFrame) -> set[int]:
@@ -154,10 +181,14 @@ def _stochastic(
     ``any_of[k]`` is the accuracy left to an adversary who may try k times: the chance that none
     of k draws is wrong.
     """
+    clean = first.assign(finished=True, correct=first.clean_correct)
 
     def of(table: pd.DataFrame, prediction: str, votes: str, missing: int) -> dict[str, Any]:
-        majority = (table[prediction] == table.label).astype(int)
-        right = np.array([v[label] for v, label in zip(table[votes], table.label, strict=True)])
+        voted = np.array([v[label] for v, label in zip(table[votes], table.label, strict=True)])
+        # More than these only where a detector's refusals count as well.
+        right = np.rint(table.correct.to_numpy(dtype=float) * draws)
+        refused = table[prediction].isna() & (right > voted)
+        majority = ((table[prediction] == table.label) | refused).astype(int)
 
         def read(values: Any, draws: int | None) -> dict[str, Any]:
             series = pd.Series(values, index=table.index)
@@ -176,5 +207,25 @@ def _stochastic(
     return {
         "draws": draws,
         **of(worst, "prediction", "votes", missing),
-        "clean": of(first.assign(finished=True), "clean", "clean_votes", 0),
+        "clean": of(clean, "clean", "clean_votes", 0),
+    }
+
+
+def _detector(worst: pd.DataFrame, first: pd.DataFrame, draws: int | None) -> dict[str, float]:
+    """Shares of decisions by which a detector refused.
+
+    ``clean_refused`` of the samples themselves, all of them wrong; ``attacked_refused`` of each
+    sample's worst input, by which it held: the robust accuracy less this is what it still
+    classifies. An untouched sample that stands for the worst input is not among these.
+    """
+    if draws is None:
+        clean = first.clean.isna().to_numpy()
+        attacked = (worst.prediction.isna() & worst.correct.astype(bool)).to_numpy()
+    else:
+        clean = np.array([1 - sum(votes) / draws for votes in first.clean_votes])
+        voted = [v[label] / draws for v, label in zip(worst.votes, worst.label, strict=True)]
+        attacked = worst.correct.to_numpy(dtype=float) - np.array(voted)
+    return {
+        "clean_refused": round(float(clean.mean()), 9),
+        "attacked_refused": round(float(attacked.mean()), 9),
     }

@@ -15,6 +15,7 @@ from robustcode.defenses.identity import Identity
 from robustcode.errors import ContractError, RobustcodeError
 from robustcode.importing import reason
 from robustcode.memory import BatchLimit, is_out_of_memory
+from robustcode.mending import is_stochastic, mend
 from robustcode.nearby import Nearby, chain_for
 from robustcode.seeds import Streams
 
@@ -125,6 +126,16 @@ class DefendedTarget:
             self._ledger,
             stochastic=False,
             differentiable=True,
+            width=self._limit,
+        )
+
+    def mended(self, way: str) -> DefendedTarget:
+        """See Target.mended. What a surrogate gets wrong says little of the defence: no witness."""
+        return DefendedTarget(
+            mend(self._defense, way),
+            self._ledger,
+            stochastic=self.stochastic or is_stochastic(way),
+            differentiable=False,
             width=self._limit,
         )
 

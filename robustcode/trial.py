@@ -9,12 +9,13 @@ from robustcode.attacks.warm import Warm
 from robustcode.bracket import NO_PROOFS, Proofs, proofs_for
 from robustcode.components import Component, settings_of
 from robustcode.config import RunSpec
+from robustcode.defenses.wrapper import inside
 from robustcode.errors import ConfigError
 from robustcode.findings import Facts
 from robustcode.plan import PlannedAttack, resolve
 from robustcode.shard import Trial, run_shard
 from robustcode.store import load_run
-from robustcode.subject import Subject, inputs_of
+from robustcode.subject import Subject, as_tested, inputs_of
 from robustcode.workers import Job
 
 # Ascent steps from the proposals of an earlier run, where other attacks follow. They are there to
@@ -46,14 +47,14 @@ def make_trial(spec: RunSpec, subject: Subject, facts: Facts) -> Trial:
 
 def make_job(spec: RunSpec, subject: Subject, facts: Facts) -> Job:
     """What is done with each shard."""
-    return partial(run_shard, make_trial(spec, subject, facts))
+    return partial(run_shard, make_trial(spec, as_tested(subject, facts), facts))
 
 
 def _proofs(spec: RunSpec, subject: Subject) -> Proofs:
     """What certificates prove of the attacked samples."""
     if spec.certified is None:
         return NO_PROOFS
-    defense = Component(spec.defense.name, settings_of(subject.defense))
+    defense = Component(spec.defense.name, settings_of(inside(subject.defense)))
     inputs = inputs_of(spec, subject)
     proofs = proofs_for(
         load_run(spec.certified),

@@ -88,9 +88,9 @@ def target_of(
 def test_a_masked_class_does_not_hide_randomness(masked: Sequence[int], by: float) -> None:
     model = Net(masked=masked, by=by)
     x, _, _ = inputs(model, 16)
-    facts, findings = facts_of(GaussianNoise(model=model, sigma=0.2), x, torch.arange(16), 0, ())
+    facts, report = facts_of(GaussianNoise(model=model, sigma=0.2), x, torch.arange(16), 0, ())
     assert facts.stochastic
-    assert not [finding for finding in findings if finding.code == "declared-stochastic"]
+    assert not [finding for finding in report.findings if finding.code == "declared-stochastic"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,7 @@ from robustcode.budget import Budget, BudgetSpent, Limit, Witness
 from robustcode.cli import app
 from robustcode.config import describe
 from robustcode.errors import ConfigError, EngineError, StoreError
-from robustcode.findings import compare_attacks
+from robustcode.doctor.checks.noise_as_strong import compare_attacks
 from robustcode.records import Record, from_lines, to_lines
 from robustcode.reports import report
 from robustcode.seeds import Streams

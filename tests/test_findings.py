@@ -17,16 +17,46 @@ from robustcode.attacks import PGD, LossName
 from robustcode.defenses import DEFENSES, Defense
 from robustcode.defenses.gaussian_noise import GaussianNoise
 from robustcode.defenses.identity import Identity
+from robustcode.doctor import Examination, examine
+from robustcode.doctor.checks import every
+from robustcode.doctor.checks.noise_as_strong import compare_attacks
 from robustcode.errors import ContractError
-from robustcode.findings import Facts, Finding, Severity, compare_attacks
+from robustcode.findings import Facts, Finding, Severity
 from robustcode.models import MODELS
-from robustcode.probes import ProbeResult, probe
+from robustcode.plan import PlannedAttack
 from robustcode.records import Record
 from robustcode.seeds import Streams
 from robustcode.threat import ThreatModel
 
 PILOT = 32
 LINF = ThreatModel.parse("linf:0.1")
+
+
+# The checks that this file is about, of those that try an attack.
+PROBES = {
+    "larger-eps-more-robust",
+    "not-converged",
+    "whole-box-holds",
+    "draws-too-few",
+    "fixed-draw-holds",
+    "behind-transfer",
+}
+
+
+@dataclass(frozen=True)
+class Probed:
+    """What these checks found, and what they cost once the facts were known."""
+
+    findings: tuple[Finding, ...]
+    forwards: int
+    backwards: int
+
+
+def probe(exam: Examination) -> Probed:
+    assert exam.facts
+    report = examine(exam, [check for check in every() if check.code in PROBES])
+    passes = [(line.forwards, line.backwards) for line in report.looked]
+    return Probed(report.findings, *(sum(kind) for kind in zip(*passes, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -43,16 +73,29 @@ class World:
         self, defense: Defense, x: Tensor | None = None, training: tuple[str, ...] = ()
     ) -> tuple[Facts, dict[str, Finding]]:
         x = x if x is not None else self.x
-        facts, findings = facts_module.test_facts(defense, x, self.samples[: len(x)], 0, training)
+        samples = self.samples[: len(x)]
+        facts, report = facts_module.test_facts(defense, x, samples, 0, training)
+        findings = report.findings
         assert len({finding.code for finding in findings}) == len(findings)
         return facts, {finding.code: finding for finding in findings}
 
     def probe(
         self, defense: Defense, attack: PGD, threat: ThreatModel = LINF, seed: int = 0
-    ) -> ProbeResult:
-        facts, _ = self.facts(defense)
-        x, y, samples = self.x, self.y, self.samples
-        return probe(defense, defense, facts, x, y, samples, threat, seed, attack, 20)
+    ) -> Probed:
+        return probe(self.examination(defense, attack, threat, seed))
+
+    def examination(
+        self, defense: Defense, attack: PGD, threat: ThreatModel = LINF, seed: int = 0
+    ) -> Examination:
+        return Examination(
+            defense=defense,
+            x=self.x,
+            y=self.y,
+            samples=self.samples,
+            seed=seed,
+            threat=threat,
+            plan_of=lambda facts: [PlannedAttack("pgd", attack)],
+        )
 
     def probed(
         self, defense: Defense, attack: PGD, threat: ThreatModel = LINF
@@ -364,7 +407,7 @@ def test_statistics_of_the_batch_couple_it(world: World) -> None:
 
 
 def test_scores_of_another_shape_are_refused(world: World) -> None:
-    with pytest.raises(ContractError, match=r"shape \(32,\) for 32 inputs"):
+    with pytest.raises(ContractError, match=r"shape \(16,\) for 16 inputs"):
         world.facts(around(world, after=lambda scores: scores[:, 0]))
 
 
@@ -404,18 +447,25 @@ def test_coded_inference_raises_nothing(world: World) -> None:
 def test_every_pass_is_counted(world: World, name: str) -> None:
     counting = Around(world.net).eval()
     defense = made(name, counting)
-    facts, _ = world.facts(defense)
-    seen = []
-    counting.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
-    back = []
-    counting.register_forward_pre_hook(
-        lambda _, inputs: back.append(len(inputs[0]) * inputs[0].requires_grad)
-    )
+    seen, back = [], []
+
+    def count(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        seen.append(len(inputs[0]))
+        if inputs[0].requires_grad:
+            inputs[0].register_hook(lambda gradient: back.append(len(gradient)))
+
+    counting.register_forward_pre_hook(count)
     # Out of order: passes are counted by sample, not by place.
     order = torch.arange(PILOT).flip(0)
-    x, y, samples = world.x[order], world.y[order], world.samples[order]
-    result = probe(defense, defense, facts, x, y, samples, LINF, 0, PGD(steps=10), 5)
-    assert (result.forwards, result.backwards) == (sum(seen), sum(back))
+    turned = replace(world, x=world.x[order], y=world.y[order], samples=world.samples[order])
+    exam = turned.examination(defense, PGD(steps=10))
+    before = sum(seen)  # whether it remembers is asked first of all
+    report = examine(exam)
+    assert (int(exam.ledger.forwards.sum()), int(exam.ledger.backwards.sum())) == (
+        sum(seen),
+        sum(back),
+    )
+    assert sum(line.forwards for line in report.looked) == sum(seen) - before
 
 
 def test_the_pilot_is_reproducible_and_leaves_the_global_generator_alone(world: World) -> None:
@@ -470,11 +520,10 @@ class Rippled(nn.Module):
 
 def test_a_larger_eps_that_breaks_less_is_found() -> None:
     x, y = torch.full((PILOT, 1, 4, 4), 0.5), torch.zeros(PILOT, dtype=torch.int64)
-    samples, defense = torch.arange(PILOT), Identity(model=Rippled())
-    facts, findings = facts_module.test_facts(defense, x, samples, 0, [])
-    assert findings == []
-    attack = PGD(step=0.1, random_start=False)
-    result = probe(defense, defense, facts, x, y, samples, LINF, 0, attack, 1)
+    world = World(Rippled(), x, y, torch.arange(PILOT), x)
+    defense = Identity(model=world.net)
+    assert not {"zero-gradient", "missing-gradient"} & set(world.facts(defense)[1])
+    result = world.probe(defense, PGD(step=0.1, random_start=False))
     found = {finding.code: finding for finding in result.findings}
     assert found["larger-eps-more-robust"].severity is Severity.WARNING
     assert found["larger-eps-more-robust"].figures["accuracy"] == 0
@@ -526,7 +575,7 @@ def test_only_what_can_be_learnt_from_a_budget_is_paid_for(
 def test_a_defence_that_is_never_right_is_not_attacked(world: World) -> None:
     wrong = Identity(model=Around(world.net, after=lambda scores: -scores).eval())
     result = world.probe(wrong, PGD())
-    assert result == ProbeResult((), PILOT, 0)
+    assert result == Probed((), PILOT, 0)
 
 
 # ---- after the run

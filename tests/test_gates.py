@@ -25,18 +25,16 @@ from robustcode.defenses.coded_batch import coded_inference
 from robustcode.defenses.coded_smoothing import CodedSmoothing
 from robustcode.defenses.gaussian_noise import GaussianNoise
 from robustcode.defenses.random_resize_pad import RandomResizePad
+from robustcode.doctor import Examination, examine
+from robustcode.doctor.checks.behind_transfer import behind_transfer, pilot_behind_transfer
+from robustcode.doctor.checks.cross_gradient import cross_gradient
+from robustcode.doctor.checks.draws_too_few import draws_too_few
+from robustcode.doctor.checks.fixed_draw_holds import fixed_draw_holds
+from robustcode.doctor.one_draw import OneDraw
+from robustcode.doctor.pilot import Pilot
 from robustcode.findings import Finding, Severity
-from robustcode.gates import (
-    OneDraw,
-    behind_transfer,
-    cross_gradient,
-    draws_too_few,
-    fixed_draw_holds,
-    pilot_behind_transfer,
-)
 from robustcode.gradients import draws_for
-from robustcode.pilot import Pilot
-from robustcode.probes import probe
+from robustcode.plan import PlannedAttack
 from robustcode.records import Record, table_of
 from robustcode.seeds import Streams
 from robustcode.target import DefendedTarget, Ledger
@@ -60,8 +58,8 @@ class World:
     def pilot(self, defense: Defense, seed: int = 0, adversary: Adversary | None = None) -> Pilot:
         """All samples under attack, the defence tested beforehand."""
         samples = torch.arange(len(self.x))
-        facts, findings = facts_module.test_facts(defense, self.x, samples, seed, [])
-        assert findings == []
+        facts, report = facts_module.test_facts(defense, self.x, samples, seed, [])
+        assert not [finding for finding in report.findings if finding.severity != "info"]
         adversary = adversary or Solo()
         defense = defense.facing(adversary, samples[:0], self.x[:0])
         ledger = Ledger(samples)
@@ -171,7 +169,7 @@ def test_a_known_draw_costs_what_a_draw_costs(world: World, adversary: Adversary
     defense = CodedSmoothing(model=world.net, mates=world.mates, k=16).facing(
         adversary, torch.arange(0), world.x[:0]
     )
-    one = OneDraw(model=world.net, inner=defense)
+    one = OneDraw(inner=defense)
     batches = torch.zeros(12, dtype=torch.int64) if adversary.batched else None
     streams = Streams.of(0, "test", torch.arange(12), batches)
     for asked in ("forwards", "backwards"):
@@ -183,11 +181,11 @@ def test_a_known_draw_costs_what_a_draw_costs(world: World, adversary: Adversary
 def test_a_known_draw_is_the_same_whatever_is_asked_for_it(world: World, name: str) -> None:
     defense = sound(world, name)
     streams = Streams.of(0, "test", torch.arange(ROWS))
-    one = OneDraw(model=world.net, inner=defense)
+    one = OneDraw(inner=defense)
     scores = one.logits(world.x, streams)
     assert torch.equal(scores, one.logits(world.x, streams.child("another")))
     assert torch.equal(scores, one.surrogate(world.x, streams))
-    other = OneDraw(model=world.net, inner=defense, seed=1)
+    other = OneDraw(inner=defense, seed=1)
     assert not torch.equal(scores, other.logits(world.x, streams))
 
 
@@ -279,10 +277,18 @@ def test_what_the_plain_model_breaks_and_the_attack_does_not_shows_in_the_pilot(
 @pytest.mark.parametrize("name", SOUND)
 def test_a_sound_evaluation_passes_every_gate(world: World, name: str, seed: int) -> None:
     few = world.first(12)
-    pilot = few.pilot(sound(few, name), seed)
     attack = PGD(steps=10, step=0.2, loss=LossName.MARGIN)
-    given = pilot.defense, pilot.search, pilot.facts, few.x, few.y, pilot.samples
-    found = probe(*given, LINF, seed, attack, DRAWS).findings
+    exam = Examination(
+        defense=sound(few, name),
+        x=few.x,
+        y=few.y,
+        samples=torch.arange(len(few.x)),
+        seed=seed,
+        threat=LINF,
+        plan_of=lambda facts: [PlannedAttack("pgd", attack)],
+        draws=DRAWS,
+    )
+    found = [finding for finding in examine(exam).findings if finding.severity != "info"]
     assert {finding.code for finding in found} <= {"not-converged"}
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from robustcode.gradients import MOST_DRAWS, PILOT_DRAWS, draws_for, gradient_noise, noisy_gradient
+from robustcode.doctor.checks.noisy_gradient import noisy_gradient
+from robustcode.gradients import MOST_DRAWS, PILOT_DRAWS, draws_for, gradient_noise
 from robustcode.seeds import Streams
 from robustcode.testing.problems import two_cells
 from robustcode.testing.situations import NoisySlope

@@ -20,9 +20,11 @@ from robustcode.budget import Limit
 from robustcode.cli import _folded, app
 from robustcode.config import describe
 from robustcode.defenses.identity import Identity
+from robustcode.doctor import Examination, examine
+from robustcode.doctor.checks.budget_spent import budget_spent
+from robustcode.doctor.checks.noise_as_strong import compare_attacks
 from robustcode.errors import ConfigError, RobustcodeError, StoreError
-from robustcode.findings import Facts, budget_spent, compare_attacks
-from robustcode.probes import probe
+from robustcode.plan import PlannedAttack
 from robustcode.records import Record, table_of
 from robustcode.reports import report
 from robustcode.reports.figures import Dot, chart, curve
@@ -120,13 +122,16 @@ def test_a_pilot_that_is_not_in_the_plan_is_named_and_its_remedy_is_the_plan_s()
 
     def found(planned: bool) -> dict[str, Any]:
         attack = PGD(steps=4, step=0.05, random_start=False)
-        threat = ThreatModel.parse("linf:0.3")
-        facts = Facts(stochastic=False, differentiable=True, batch_coupled=False, classes=2)
-        result = probe(
-            *(Identity(model=net), Identity(model=net), facts, x, y, torch.arange(32), threat, 0),
-            *(attack, 1, planned),
+        exam = Examination(
+            defense=Identity(model=net),
+            x=x,
+            y=y,
+            samples=torch.arange(32),
+            threat=ThreatModel.parse("linf:0.3"),
+            plan_of=lambda facts: [PlannedAttack("pgd", attack)] if planned else [],
         )
-        return {finding.code: finding for finding in result.findings}
+        exam.__dict__["attack"] = attack
+        return {finding.code: finding for finding in examine(exam).findings}
 
     assert "a pilot of PGD with 4 steps" in found(False)["not-converged"].what
     assert "those of the plan" in found(False)["not-converged"].remedy

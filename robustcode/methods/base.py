@@ -12,6 +12,7 @@ from torch import Tensor
 from robustcode.adversary import Adversary, Solo
 from robustcode.certificates import Certificate
 from robustcode.defenses import Defense
+from robustcode.importing import named_code
 from robustcode.registry import Registry
 from robustcode.seeds import Streams
 from robustcode.threat import Norm, ThreatModel
@@ -87,4 +88,4 @@ class Method(ABC):
         return ""
 
 
-METHODS: Registry[type[Method]] = Registry("method", "robustcode.methods", Method)
+METHODS: Registry[type[Method]] = Registry("method", "robustcode.methods", Method, named_code)

@@ -10,8 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from robustcode.defenses.base import ABSTAIN, Defense
+from robustcode.findings import Severity
 from robustcode.judge import judge
+from robustcode.refusal import flat_rejection, refuses
 from robustcode.seeds import Streams
+from robustcode.target import Ledger
 from robustcode.testing.check import Check, require, trial
 from robustcode.testing.surroundings import global_state_kept
 
@@ -63,6 +66,8 @@ def defense_checks() -> tuple[Check[DefenseFactory], ...]:
         Check("its scores have the gradient that it declares", _differentiable),
         Check("its surrogate has the same scores, and a gradient", _surrogate),
         Check("it decides for a class or abstains, by its streams alone", _decides),
+        Check("it refuses where its rejection is positive, and else only ties", _refuses),
+        Check("its rejection is that of a row and a draw, and can be followed", _rejects),
         Check("a row costs the passes that it declares", _passes),
         Check("its expected accuracy does not depend on who names the draws", _null),
     )
@@ -105,7 +110,8 @@ def _row_by_row(factory: DefenseFactory) -> None:
 @torch.no_grad()
 def _stochastic(factory: DefenseFactory) -> None:
     defense, x, streams = _set_up(factory)
-    apart = (defense.logits(x, streams) - defense.logits(x, _streams(seed=1))).abs().max().item()
+    faces = [defense.logits, defense.rejection] if defense.detector else [defense.logits]
+    apart = max(_apart(face(x, streams), face(x, _streams(seed=1))) for face in faces)
     require(
         (apart > 0) == defense.stochastic,
         f"it declares stochastic = {defense.stochastic} and two draws are {apart:g} apart",
@@ -177,13 +183,42 @@ def _decides(factory: DefenseFactory) -> None:
     require(changed == 0, f"{changed} of {ROWS} decisions changed in a batch of another order")
 
 
+def _refuses(factory: DefenseFactory) -> None:
+    """By the test that every run makes; that it refuses something is not asked for."""
+    defense, x, streams = _set_up(factory)
+    ledger = Ledger(streams.samples)
+    _, finding = refuses(defense, x, streams.samples, streams, ledger)
+    wrong = finding is not None and finding.severity is Severity.FAILURE
+    require(not wrong, "" if finding is None else f"{finding.what}; {finding.remedy}")
+
+
+def _rejects(factory: DefenseFactory) -> None:
+    defense, x, streams = _set_up(factory)
+    if not defense.detector:
+        return
+    whole = defense.rejection(x, streams)
+    require(whole.shape == (ROWS,), f"rejections of {ROWS} images have shape {tuple(whole.shape)}")
+    require(not whole.isnan().any(), "a rejection is not a number")
+    apart = _apart(whole, defense.rejection(x, streams))
+    require(apart == 0, f"two calls with the same streams give rejections {apart:g} apart")
+    chosen = torch.tensor([5, 1, 3])
+    apart = _apart(whole[chosen], defense.rejection(x[chosen], streams[chosen]))
+    require(apart <= ROUNDING, f"rows by themselves get rejections {apart:g} apart")
+    leaf = x.clone().requires_grad_()
+    followed = defense.rejection_surrogate(leaf, streams)
+    apart = _apart(whole, followed)
+    require(apart <= ROUNDING, f"rejection_surrogate is {apart:g} away from rejection")
+    finding = flat_rejection(defense, x, streams.samples, streams, Ledger(streams.samples))
+    require(finding is None, "" if finding is None else f"{finding.what}; {finding.remedy}")
+
+
 def _tidy(factory: DefenseFactory) -> None:
     defense, x, streams = _set_up(factory)
     x.requires_grad_()
     given = (x, streams.keys, *defense.model.parameters())
     before = [tensor.detach().clone() for tensor in given]
     with global_state_kept():
-        for face in (defense.logits, defense.surrogate, defense.decide):
+        for face in (defense.logits, defense.surrogate, defense.decide, *_rejections(defense)):
             face(x, streams)
     names = ["the inputs", "the streams", *["the model"] * (len(given) - 2)]
     for name, old, new in zip(names, before, given, strict=True):
@@ -198,7 +233,8 @@ def _passes(factory: DefenseFactory) -> None:
     model = Network().eval()
     defense = factory(model, _images("pool", POOL))
     model.seen = 0  # making the defence may cost something once
-    defense.logits(_images("inputs", ROWS), _streams())
+    for face in (defense.logits, *_rejections(defense)[:1]):
+        face(_images("inputs", ROWS), _streams())
     require(
         model.seen == ROWS * defense.passes,
         f"{ROWS} rows took {model.seen} passes of the model; it declares passes = "
@@ -228,6 +264,17 @@ def _null(factory: DefenseFactory) -> None:
 def example(factory: DefenseFactory) -> Defense:
     """The defence around the network, with its pool of mates."""
     return factory(Network().eval(), _images("pool", POOL))
+
+
+def _rejections(defense: Defense) -> tuple[Callable[[Tensor, Streams], Tensor], ...]:
+    """What a detector has besides its scores."""
+    return (defense.rejection, defense.rejection_surrogate) if defense.detector else ()
+
+
+def _apart(one: Tensor, other: Tensor) -> float:
+    """The largest difference; equal infinities have none."""
+    same = one == other
+    return (one - other).abs().masked_fill(same, 0.0).max().item()
 
 
 def _set_up(factory: DefenseFactory) -> tuple[Defense, Tensor, Streams]:

@@ -50,6 +50,10 @@ class Watched:
         """See Target.beside."""
         return Watched(self.target.beside(model), self.queries)
 
+    def mended(self, way: str) -> Watched:
+        """See Target.mended."""
+        return Watched(self.target.mended(way), self.queries)
+
     @property
     def width(self) -> int:
         """See Target.width."""

@@ -174,6 +174,8 @@ def test_passes_are_what_a_row_costs(defense: Defense) -> None:
     assert isinstance(model, Network)
     model.seen = 0  # making the defence may cost something once
     defense.logits(images(ROWS), streams_of(ROWS, 0))
+    if defense.detector:
+        defense.rejection(images(ROWS), streams_of(ROWS, 0))
     assert model.seen == ROWS * defense.passes
 
 

@@ -1,0 +1,108 @@
+"""Small charts of a pilot, drawn; the same bytes for the same numbers."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import matplotlib.style
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from robustcode.reports.figures import COLOURS, METADATA, STYLE, drawable, saved
+from robustcode.reports.pilot import Plot, Sizes
+
+SIZE = (3.4, 2.3)  # inches: three stand side by side on a page
+LINE: dict[str, Any] = {"color": COLOURS["clean"], "lw": 1.3}
+MARK: dict[str, Any] = {"color": "#8a8a8a", "lw": 0.9, "ls": (0, (2, 2))}
+ZEROS = COLOURS["worst case"]
+# So few points are drawn as points, and named by themselves.
+FEW = 6
+# Values whose names stand side by side differ by this factor.
+APART = 1.6
+# Decades that are named at most under a histogram.
+DECADES = 5
+
+
+def drawn(plot: Plot | Sizes) -> dict[str, bytes]:
+    """A chart as ``{"svg": .., "pdf": ..}``."""
+    with matplotlib.style.context(["default", STYLE, {"axes.spines.left": True}]):
+        figure = Figure(figsize=SIZE, layout="constrained")
+        axes = figure.add_subplot()
+        if isinstance(plot, Plot):
+            _line(axes, plot)
+        else:
+            _histogram(axes, plot.sizes)
+        axes.grid(axis="y", color="#e2e2e2", lw=0.7)
+        axes.set_axisbelow(True)
+        return {kind: saved(figure, kind) for kind in METADATA}
+
+
+def _line(axes: Axes, plot: Plot) -> None:
+    places = [place for place, _ in plot.points]
+    heights = [100 * y if plot.shares else y for _, y in plot.points]
+    few = len(places) <= FEW
+    if plot.mark is not None:
+        axes.axvline(plot.mark, **MARK)
+    axes.plot(places, heights, marker="o" if few else "", ms=4.0, **LINE)
+    least = min((place for place in places if place > 0), default=None)
+    if plot.powers and least is not None:
+        # Linear from 0 to the least value, which has no logarithm's place otherwise.
+        axes.set_xscale("symlog", linthresh=least, linscale=0.5, subs=[])
+    if plot.shares:
+        axes.set_ylim(-3, 103)
+        axes.set_yticks([0, 25, 50, 75, 100])
+    else:
+        # No loss, or the boundary between two classes: a course is read against it.
+        axes.axhline(0.0, color="#8a8a8a", lw=0.7)
+    if plot.powers:
+        shown = _named(places)
+        axes.set_xticks(shown, [f"{place:.3g}" for place in shown])
+        axes.set_xticks([], minor=True)
+    # The norm's name comes from outside: a dollar sign must not start a formula.
+    axes.set_xlabel(drawable(plot.x), parse_math=False)
+    axes.set_ylabel(plot.y)
+
+
+def _named(places: list[float]) -> list[float]:
+    """Values of an axis by logarithm that are named: some of these, or round ones if many."""
+    first, last = places[0], places[-1]
+    least = min((place for place in places if place > 0), default=last)
+    if len(places) > FEW:
+        rounds = [factor * 10.0**power for power in range(-6, 9) for factor in (1, 3)]
+        places = [first, *(place for place in rounds if least <= place < last), last]
+    shown = [last]
+    for place in reversed(places[:-1]):
+        # The last one is named in any case, and each needs room.
+        if place == 0 or shown[-1] >= APART * place:
+            shown.append(place)
+    return shown[::-1]
+
+
+def _histogram(axes: Axes, sizes: tuple[float, ...]) -> None:
+    """A bar for each decade, and one for what has no logarithm."""
+    decades = [math.floor(math.log10(size)) for size in sizes if size > 0]
+    low, high = (min(decades), max(decades)) if decades else (0, 0)
+    bars = range(low, high + 1) if decades else range(0)
+    axes.bar(
+        [decade + 0.5 for decade in bars],
+        [decades.count(decade) for decade in bars],
+        0.9,
+        color=COLOURS["clean"],
+    )
+    zeros = len(sizes) - len(decades)
+    if zeros:
+        axes.bar([low - 1.0], [zeros], 0.9, color=ZEROS, hatch="//", edgecolor="white")
+    every = 1 + (high - low) // DECADES
+    ticks = [float(edge) for edge in range(low, high + 2, every)] if decades else []
+    labels = [rf"$10^{{{edge:g}}}$" for edge in ticks]
+    if zeros:
+        ticks, labels = [low - 1.0, *ticks], ["0", *labels]
+    axes.set_xticks(ticks, labels)
+    # One bar alone would be as wide as the chart.
+    left = low - 1.6 if zeros else low - 0.1
+    axes.set_xlim(left, max(high + 1.1, left + 1 + DECADES))
+    axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.set_xlabel("size")
+    axes.set_ylabel("samples")

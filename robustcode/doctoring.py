@@ -1,0 +1,38 @@
+"""The doctor: an evaluation tested on a few samples before hours are spent on it."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import torch
+
+from robustcode.components import Component
+from robustcode.config import RunSpec
+from robustcode.data import load_data
+from robustcode.engine import PILOT, evaluate
+from robustcode.store import Run
+from robustcode.subject import Given, choose
+
+# The evaluation that is tested where none is named: what most defences are first shown with.
+USUAL = (Component("noise"), Component("pgd", {"steps": 40, "step": 0.1}))
+
+
+def usual(spec: RunSpec) -> RunSpec:
+    """The spec with the usual attacks, in place of a suite that nobody asked for."""
+    return dataclasses.replace(spec, suite=None, attacks=USUAL, cascade=False)
+
+
+def doctor(spec: RunSpec, out: Path, given: Given | None = None, show: bool = True) -> Run:
+    """Make every check of the evaluation that ``spec`` describes, into the run folder ``out``.
+
+    It is run on 32 of its samples, spread over all of them, and each attack on every one of these.
+    """
+    given = given or Given()
+    data = given.data if given.data is not None else load_data(spec.data)
+    asked = choose(spec, len(data), data.name)
+    places = torch.linspace(0, len(asked) - 1, min(PILOT, len(asked))).long()
+    chosen = tuple(asked[places].tolist())
+    short = dataclasses.replace(spec, samples=None, indices=chosen)
+    # What is to be run next is about the samples that were named.
+    return evaluate(short, out, given, show=show, asked_for=spec)

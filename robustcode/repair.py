@@ -1,0 +1,260 @@
+"""Findings answered: attacks that get further where the planned ones were led astray."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from robustcode.attacks import ATTACKS
+from robustcode.components import Component
+from robustcode.doctor import Examination
+from robustcode.doctor.checks.whole_box_holds import EFFECT
+from robustcode.doctor.pilot import stands_out
+from robustcode.findings import Finding, Severity
+from robustcode.gradients import draws_for
+from robustcode.mending import applicable, is_stochastic
+
+# Steps with which a change is tried on the pilot, and those of the attack that is added for it.
+TRIED, ADDED = 20, 100
+# Inputs on which ways of mending are tried, and draws of one that is random itself.
+EXAMPLES, BLURRED = 8, 8
+# Passes, forward and backward, that all trials may cost for each pilot sample.
+COST = 6000
+QUERIES = 500
+# Accuracy that is as good as none: chance with ten classes.
+HARDLY = 0.1
+
+Prescription = Callable[[Examination], Iterator[Component]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repair:
+    """A change of the evaluation that was tried on the pilot.
+
+    Attributes:
+        finding: codes of the findings that asked for it, with commas.
+        change: the attack that was tried.
+        before: accuracy on the pilot samples that are right without attack, by all before it.
+        after: the same by it as well.
+        samples: how many they are.
+        kept: whether it is added to the attacks of the run, with more steps.
+        frees: with the whole box as budget it breaks all that stands, so that its gradient leads
+            somewhere.
+    """
+
+    finding: str
+    change: str
+    before: float
+    after: float
+    samples: int
+    kept: bool
+    frees: bool = False
+
+
+def faces(exam: Examination) -> Iterator[Component]:
+    """The gradient made anew in every way that works on this defence."""
+    rows = exam.right[:EXAMPLES]
+    defense = exam.search or exam.defense
+    for way in applicable(defense, exam.x[rows]):
+        draws = max(_draws(exam), BLURRED if is_stochastic(way) else 1)
+        settings = {"way": way, "attack": "apgd-margin", "steps": TRIED, "draws": draws}
+        yield Component("mended", settings)
+
+
+def losses(exam: Examination) -> Iterator[Component]:
+    """Other losses than the one that was followed."""
+    for loss in ("margin", "dlr", "ce"):
+        if loss == "dlr" and exam.facts.classes < 4:
+            continue
+        if loss != str(exam.attack.loss):
+            settings = {"steps": 2 * TRIED, "step": 0.1, "loss": loss, "draws": _draws(exam)}
+            yield Component("pgd", settings)
+
+
+def patience(exam: Examination) -> Iterator[Component]:
+    """More steps, shorter ones, and more starts."""
+    draws = {"draws": _draws(exam)}
+    yield Component("pgd", {"steps": 10 * TRIED, "step": 0.05, "loss": "margin", **draws})
+    if not exam.stochastic:
+        yield Component("apgd-margin", {"steps": 2 * TRIED, "restarts": 5})
+
+
+def more_draws(exam: Examination) -> Iterator[Component]:
+    """Four times the draws that the measured noise asks for."""
+    if exam.stochastic:
+        settings = {"steps": 2 * TRIED, "loss": "margin", "draws": 4 * _draws(exam)}
+        yield Component("pgd", settings)
+
+
+def moved(exam: Examination) -> Iterator[Component]:
+    """What the plain model inside is broken by, and a start from there."""
+    if exam.no_plain_model is None and exam.defense.undefended is not exam.defense:
+        yield Component("transfer", {"steps": 2 * TRIED})
+        yield Component("transfer-pgd", {"steps": 2 * TRIED, "draws": _draws(exam)})
+
+
+def blind(exam: Examination) -> Iterator[Component]:
+    """A search that needs no gradient."""
+    settings = {"queries": QUERIES, **({"draws": 4} if exam.stochastic else {})}
+    yield Component("square", settings)
+
+
+EVERYTHING: tuple[Prescription, ...] = (losses, faces, moved, more_draws, patience, blind)
+# What is tried first for a finding; a check that is not here gets everything, in this order.
+PRESCRIBED: dict[str, tuple[Prescription, ...]] = {
+    "declared-differentiable": (faces, moved, blind, patience),
+    "missing-gradient": (faces, moved, blind, patience),
+    "zero-gradient": (faces, moved, blind, patience),
+    "vanishing-loss": (losses, faces, blind),
+    "weak-loss": (losses, faces),
+    "not-converged": (patience, losses),
+    "loss-still-rising": (patience, losses),
+    "behind-transfer": (moved, faces, more_draws, patience),
+    "draws-too-few": (more_draws,),
+    "noisy-gradient": (more_draws, moved, blind),
+    "gradient-free-better": (faces, moved, patience, blind),
+}
+# Findings that no attack answers: about the numbers' meaning, or about what is declared.
+LEFT = frozenset(
+    {
+        "train-mode",
+        "inputs-outside-box",
+        "not-reproducible",
+        "declared-stochastic",
+        "declared-deterministic",
+        "declared-uncoupled",
+        "state-changed",
+        "duplicated-samples",
+        "mislabelled-samples",
+        "null-test",
+        "mates-matter",
+        "label-leakage",
+        "cross-gradient",
+    }
+)
+
+
+def repair(exam: Examination, findings: Sequence[Finding]) -> list[Repair]:
+    """Try what the findings of a pilot ask for, until nothing stands or the budget is spent.
+
+    A change is kept where it breaks a sample that all before it left standing; of a stochastic
+    defence, where it gains three standard errors. Trials cost ``COST`` passes a sample at most.
+    """
+    asked = {found.code: found for found in findings if _asks(found)}
+    if not asked or exam.no_search is not None or exam.adversary_name != "solo":
+        return []
+    candidates: dict[str, list[str]] = {}
+    for code in asked:
+        for prescription in PRESCRIBED.get(code, EVERYTHING):
+            for component in prescription(exam):
+                candidates.setdefault(str(component), []).append(code)
+    trial = _Trial(exam)
+    tried = []
+    for change, codes in candidates.items():
+        if trial.over:
+            break
+        found = trial.attempt(Component.parse(change), ", ".join(codes))
+        if found is not None:
+            tried.append(found)
+    return [trial.freed(one) if one.kept else one for one in tried]
+
+
+def remedies(repairs: Sequence[Repair]) -> tuple[str, ...]:
+    """The attacks that are added for the repairs that were kept, as they are named."""
+    return tuple(str(_stronger(Component.parse(one.change))) for one in repairs if one.kept)
+
+
+def answered(findings: Sequence[Finding], repairs: Sequence[Repair]) -> list[Finding]:
+    """The findings, those as infos that an added attack has made harmless.
+
+    A finding is answered where a repair was kept for it whose gradient breaks every sample once the
+    whole box is its budget, or by which hardly a pilot sample is left standing at eps.
+    """
+    done = {}
+    for one in repairs:
+        for code in one.finding.split(", "):
+            if one.kept and (one.frees or one.after <= HARDLY):
+                done[code] = one
+    return [
+        replace(
+            found,
+            severity=Severity.INFO,
+            what=f"{found.what}; answered: {done[found.code].change} takes the pilot from "
+            f"{done[found.code].before:.1%} to {done[found.code].after:.1%}, and is added",
+        )
+        if found.code in done and _asks(found)
+        else found
+        for found in findings
+    ]
+
+
+class _Trial:
+    """The pilot, and what stands of it by now."""
+
+    def __init__(self, exam: Examination) -> None:
+        self.exam = exam
+        self.held = exam.held.clone()
+        self.left = COST * len(exam.samples)
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing stands or nothing more may be spent."""
+        return self.left <= 0 or not bool((self.held > 0).any())
+
+    def attempt(self, component: Component, codes: str) -> Repair | None:
+        """Try an attack on what stands; None if it does not know the norm."""
+        exam, threat = self.exam, self.exam.allowed
+        attack = component.build(ATTACKS, "repair")
+        if threat.norm not in attack.norms:
+            return None
+        standing = self.held > 0
+        spent = _spent(exam)
+        held = exam.pilot.held(attack, threat, exam.right[standing])
+        self.left -= _spent(exam) - spent
+        before = self.held.clone()
+        gain = before[standing] - held
+        certain = stands_out(gain) if exam.facts.stochastic else bool((gain > 0).any())
+        if certain:
+            self.held[standing] = torch.minimum(before[standing], held)
+        return Repair(
+            finding=codes,
+            change=str(component),
+            before=round(float(before.mean()), 6),
+            after=round(float(self.held.mean()), 6),
+            samples=len(before),
+            kept=certain,
+        )
+
+    def freed(self, one: Repair) -> Repair:
+        """The repair, and whether its attack breaks what stands with the whole box as budget."""
+        exam = self.exam
+        attack = Component.parse(one.change).build(ATTACKS, "repair")
+        if not attack.needs_gradient:
+            return one
+        rows = exam.right[self.held > 0]
+        if len(rows) == 0:
+            return replace(one, frees=True)
+        held = exam.pilot.held(attack, exam.whole_box, rows)
+        allowed = 1 / exam.facts.classes + EFFECT if exam.facts.stochastic else 0.0
+        return replace(one, frees=bool(float(held.mean()) <= allowed))
+
+
+def _spent(exam: Examination) -> int:
+    return int((exam.ledger.forwards + exam.ledger.backwards).sum())
+
+
+def _asks(finding: Finding) -> bool:
+    return finding.severity is not Severity.INFO and finding.code not in LEFT
+
+
+def _draws(exam: Examination) -> int:
+    return draws_for(exam.facts.noise) if exam.stochastic else 1
+
+
+def _stronger(component: Component) -> Component:
+    """The same attack with the steps of a run, not of a trial."""
+    more = {"mended": {"steps": ADDED}, "square": {"queries": 10 * QUERIES}}
+    settings = {**component.settings, **more.get(component.name, {})}
+    return Component(component.name, settings)
