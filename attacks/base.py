@@ -85,7 +85,7 @@ class Target(Protocol):
 
         ``way`` is one of ``robustcode.mending.WAYS`` or several, as ``through+double``. ``logits``
         stay the defence's own; scores that come with a gradient may be on another scale or, of a
-        stochastic way, of inputs nearby.
+        stochastic way, of inputs nearby or of a part of the model.
         """
         ...
 

@@ -26,8 +26,8 @@ class Mended(Attack):
     section 4; that the surrogate is found by tracing is ours.
 
     Attributes:
-        way: how the gradient is mended: one of identity, through, double, log, scale, presoftmax,
-            blur, or several as ``through+double``; see ``robustcode.mending``.
+        way: how the gradient is mended: one of identity, through, inside, double, log, scale,
+            presoftmax, blur, or several as ``through+double``; see ``robustcode.mending``.
         attack: a registered attack that follows gradients, with its defaults but for these:
         steps: its ascent steps, if it has such a setting; so for the others.
         restarts: its independent starts.

@@ -19,8 +19,8 @@ MARK: dict[str, Any] = {"color": "#8a8a8a", "lw": 0.9, "ls": (0, (2, 2))}
 ZEROS = COLOURS["worst case"]
 # So few points are drawn as points, and named by themselves.
 FEW = 6
-# Values whose names stand side by side differ by this factor.
-APART = 1.6
+# Values whose names stand side by side differ by this factor, and by this root of all they span.
+APART, PLACES = 1.6, 6
 # Decades that are named at most under a histogram.
 DECADES = 5
 
@@ -68,14 +68,17 @@ def _line(axes: Axes, plot: Plot) -> None:
 def _named(places: list[float]) -> list[float]:
     """Values of an axis by logarithm that are named: some of these, or round ones if many."""
     first, last = places[0], places[-1]
-    least = min((place for place in places if place > 0), default=last)
+    if last <= 0:  # nothing has a logarithm
+        return [first]
+    least = min(place for place in places if place > 0)
     if len(places) > FEW:
         rounds = [factor * 10.0**power for power in range(-6, 9) for factor in (1, 3)]
         places = [first, *(place for place in rounds if least <= place < last), last]
+    apart = max(APART, (last / least) ** (1 / PLACES))
     shown = [last]
     for place in reversed(places[:-1]):
         # The last one is named in any case, and each needs room.
-        if place == 0 or shown[-1] >= APART * place:
+        if place == 0 or shown[-1] >= apart * place:
             shown.append(place)
     return shown[::-1]
 

@@ -18,7 +18,7 @@ from robustcode.facts import test_facts
 from robustcode.findings import Facts, in_order, in_short, plain
 from robustcode.methods.cohen import to_tsv
 from robustcode.progress import status
-from robustcode.proving import Proving, make_job, make_proving, prove_shard
+from robustcode.proving import Proving, make_job, make_proving, prove_shard, refuse_detector
 from robustcode.shard import global_draws
 from robustcode.store import Run, RunFolder, load_run, write_atomic
 from robustcode.subject import Given, Subject, assemble, inputs_of, summary_labels
@@ -39,6 +39,7 @@ def certify(spec: CertifySpec, out: Path, given: Given | None = None, show: bool
     folder = RunFolder(out)
     with threads(spec.threads):
         subject = assemble(spec, given)
+        refuse_detector(spec, subject)
         modes = [n or "the model" for n, m in subject.defense.model.named_modules() if m.training]
         with folder.locked(), borrowed(subject.defense.model):
             inputs = inputs_of(spec, subject)

@@ -256,6 +256,7 @@ def _finish(
         list(entries.values()),
         trial.cascade,
         asked,
+        trial.facts.detector,
     )
     summary["findings"] = in_short(findings)
     summary["checks"] = [dataclasses.asdict(line) for line in together(pilot, report.looked)]

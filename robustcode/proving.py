@@ -50,14 +50,18 @@ class Proving:
         return self.method.subject(self.claim)
 
 
-def make_proving(spec: CertifySpec, subject: Subject, facts: Facts) -> Proving:
-    """Make the method ready, or refuse what can be known to be in vain."""
-    method: Method = spec.method.build(METHODS, "method")
+def refuse_detector(spec: CertifySpec, subject: Subject) -> None:
+    """ConfigError for a defence that may refuse: that is known before anything is tested."""
     if subject.defense.detector:
         raise ConfigError(
             f"the defence {spec.defense.name!r} may refuse to decide, and no method here proves "
             "which inputs it refuses; attack it, or certify another defence"
         )
+
+
+def make_proving(spec: CertifySpec, subject: Subject, facts: Facts) -> Proving:
+    """Make the method ready, or refuse what can be known to be in vain."""
+    method: Method = spec.method.build(METHODS, "method")
     if spec.threat.norm not in method.norms:
         raise ConfigError(
             f"method {spec.method.name!r} proves nothing in {spec.threat.norm}, only in "

@@ -21,7 +21,8 @@ class Record:
     stochastic one ``votes`` counts the decisions per class over the judge's draws, what is missing
     from their sum abstained, and ``correct`` is the share that was right. ``choosing`` is the share
     right on other draws: by it the worst attack of a sample is chosen, so that ``votes`` stay an
-    unbiased estimate of how bad that attack is.
+    unbiased estimate of how bad that attack is. Where a detector abstains on a proposal that is not
+    the sample itself, that is right as well: then ``prediction`` is None and ``correct`` true.
 
     Attributes:
         sample: index in the split.

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from robustcode.attacks import ATTACKS
-from robustcode.components import Component
+from robustcode.components import Component, Scalar
 from robustcode.doctor import Examination
 from robustcode.doctor.checks.whole_box_holds import EFFECT
 from robustcode.doctor.pilot import stands_out
@@ -16,8 +16,9 @@ from robustcode.findings import Finding, Severity
 from robustcode.gradients import draws_for
 from robustcode.mending import applicable, is_stochastic
 
-# Steps with which a change is tried on the pilot, and those of the attack that is added for it.
-TRIED, ADDED = 20, 100
+# Steps with which a change is tried on the pilot, and steps and starts of the attack that is added
+# for it.
+TRIED, ADDED, STARTS = 20, 100, 2
 # Inputs on which ways of mending are tried, and draws of one that is random itself.
 EXAMPLES, BLURRED = 8, 8
 # Passes, forward and backward, that all trials may cost for each pilot sample.
@@ -59,7 +60,12 @@ def faces(exam: Examination) -> Iterator[Component]:
     defense = exam.search or exam.defense
     for way in applicable(defense, exam.x[rows]):
         draws = max(_draws(exam), BLURRED if is_stochastic(way) else 1)
-        settings = {"way": way, "attack": "apgd-margin", "steps": TRIED, "draws": draws}
+        settings: dict[str, Scalar] = {
+            "way": way,
+            "attack": "apgd-margin",
+            "steps": TRIED,
+            "draws": draws,
+        }
         yield Component("mended", settings)
 
 
@@ -69,13 +75,13 @@ def losses(exam: Examination) -> Iterator[Component]:
         if loss == "dlr" and exam.facts.classes < 4:
             continue
         if loss != str(exam.attack.loss):
-            settings = {"steps": 2 * TRIED, "step": 0.1, "loss": loss, "draws": _draws(exam)}
-            yield Component("pgd", settings)
+            draws = _draws(exam)
+            yield Component("pgd", {"steps": 2 * TRIED, "step": 0.1, "loss": loss, "draws": draws})
 
 
 def patience(exam: Examination) -> Iterator[Component]:
     """More steps, shorter ones, and more starts."""
-    draws = {"draws": _draws(exam)}
+    draws: dict[str, Scalar] = {"draws": _draws(exam)}
     yield Component("pgd", {"steps": 10 * TRIED, "step": 0.05, "loss": "margin", **draws})
     if not exam.stochastic:
         yield Component("apgd-margin", {"steps": 2 * TRIED, "restarts": 5})
@@ -90,14 +96,14 @@ def more_draws(exam: Examination) -> Iterator[Component]:
 
 def moved(exam: Examination) -> Iterator[Component]:
     """What the plain model inside is broken by, and a start from there."""
-    if exam.no_plain_model is None and exam.defense.undefended is not exam.defense:
+    if exam.no_plain_model is None:
         yield Component("transfer", {"steps": 2 * TRIED})
         yield Component("transfer-pgd", {"steps": 2 * TRIED, "draws": _draws(exam)})
 
 
 def blind(exam: Examination) -> Iterator[Component]:
     """A search that needs no gradient."""
-    settings = {"queries": QUERIES, **({"draws": 4} if exam.stochastic else {})}
+    settings: dict[str, Scalar] = {"queries": QUERIES, **({"draws": 4} if exam.stochastic else {})}
     yield Component("square", settings)
 
 
@@ -107,7 +113,7 @@ PRESCRIBED: dict[str, tuple[Prescription, ...]] = {
     "declared-differentiable": (faces, moved, blind, patience),
     "missing-gradient": (faces, moved, blind, patience),
     "zero-gradient": (faces, moved, blind, patience),
-    "vanishing-loss": (losses, faces, blind),
+    "vanishing-loss": (losses, faces, patience, blind),
     "weak-loss": (losses, faces),
     "not-converged": (patience, losses),
     "loss-still-rising": (patience, losses),
@@ -254,7 +260,14 @@ def _draws(exam: Examination) -> int:
 
 
 def _stronger(component: Component) -> Component:
-    """The same attack with the steps of a run, not of a trial."""
-    more = {"mended": {"steps": ADDED}, "square": {"queries": 10 * QUERIES}}
+    """The same attack with the steps and starts of a run, not of a trial."""
+    more: dict[str, dict[str, Scalar]] = {
+        "mended": {"steps": ADDED, "restarts": STARTS},
+        "pgd": {"steps": max(ADDED, int(component.settings.get("steps", 0))), "restarts": STARTS},
+        "square": {"queries": 10 * QUERIES},
+    }
+    if int(component.settings.get("draws", 1)) > 1:  # over draws a restart gains less than it costs
+        more = {name: {**settings, "restarts": 1} for name, settings in more.items()}
+        more["square"].pop("restarts")
     settings = {**component.settings, **more.get(component.name, {})}
     return Component(component.name, settings)

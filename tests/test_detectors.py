@@ -218,12 +218,14 @@ def test_a_rejection_that_only_says_yes_or_no_is_searched_by_its_sign() -> None:
         def rejection(self, x: Tensor, streams: Streams) -> Tensor:
             return (super().rejection(x, streams) > 0).to(x)
 
-    flag = YesOrNo(model=problem.defense.model, tie=problem.defense.tie, offset=0.0)
+    flag = YesOrNo(model=problem.defense.model, tie=0.5, offset=0.0)
     samples, y = torch.arange(50), torch.zeros(50, dtype=torch.int64)
     streams = Streams.of(0, "near", samples)
     x = 0.5 + 0.1 * streams.normal(*SHAPE)
     facing = accepted(flag, facts_of(flag, x, samples), samples, y)
-    assert torch.equal(facing.logits(x, streams).argmax(1) == 1, flag.decide(x, streams) == 1)
+    label = flag.decide(x, streams)
+    assert 3 < int((label == 1).sum()) < int((label != 0).sum()) < 45
+    assert torch.equal(facing.logits(x, streams).argmax(1) == 1, label == 1)
 
 
 def test_what_is_no_detector_is_searched_as_it_is() -> None:
@@ -304,6 +306,19 @@ def test_a_refusal_is_right_of_a_perturbed_input_and_wrong_of_a_clean_one() -> N
     assert clean.share_right(y).tolist() == plain.share_right(y).tolist() == [0, 0.75, 0.25]
     assert attacked.share_right(y).tolist() == [1, 0.75, 0.75]
     assert attacked.majority().tolist() == [ABSTAIN, 0, ABSTAIN]
+
+
+def test_a_detector_that_mostly_refuses_decides_nothing_by_majority() -> None:
+    votes, perturbed = torch.tensor([[2, 0], [3, 0]]), torch.ones(2, dtype=torch.bool)
+    assert Verdict(votes, 5, perturbed).majority().tolist() == [ABSTAIN, 0]
+    assert Verdict(votes, 5).majority().tolist() == [0, 0]
+
+
+def test_where_a_sample_stands_for_a_proposal_it_is_judged_strictly() -> None:
+    y, refused = torch.tensor([0, 0]), torch.zeros(2, 2, dtype=torch.int64)
+    attacked = Verdict(refused.clone(), 1, torch.ones(2, dtype=torch.bool))
+    attacked.take(torch.tensor([True, False]), Verdict(refused, 1, torch.zeros(2).bool()))
+    assert attacked.share_right(y).tolist() == [0, 1]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from robustcode.accepted import accepted
 from robustcode.adversary import Adversary, Solo
 from robustcode.attacks.pgd import PGD
 from robustcode.data import Dataset
@@ -21,11 +22,12 @@ from robustcode.doctor.pilot import Pilot
 from robustcode.doctor.slopes import Slopes, slopes_of
 from robustcode.doctor.state import Memory, memory_of
 from robustcode.doctor.watched import Course, WatchedTarget, course_of
-from robustcode.findings import Facts
+from robustcode.findings import Facts, Finding
 from robustcode.gradients import gradient_noise
 from robustcode.judge import Verdict
 from robustcode.memory import rows_at_once
 from robustcode.plan import PlannedAttack
+from robustcode.refusal import flat_rejection, refuses, rejection_varies, sizes_of
 from robustcode.seeds import Streams
 from robustcode.target import Ledger
 from robustcode.threat import ThreatModel
@@ -132,7 +134,7 @@ class Examination:
     @cached_property
     def stochastic(self) -> bool:
         """Whether calls differ, as tested."""
-        return bool(self.calls.varied.any())
+        return bool(self.calls.varied.any()) or rejection_varies(self.defense, *self._refusing)
 
     @cached_property
     def memory(self) -> Memory:
@@ -225,7 +227,29 @@ class Examination:
             noise=min(self.noise, LARGEST_NOISE),
             adversary=self.adversary_name,
             stateful=self.memory.stateful,
+            detector=self.refusal[0],
+            **self._sizes,
         )
+
+    @cached_property
+    def refusal(self) -> tuple[bool, Finding | None]:
+        """Whether it is a detector, and what is wrong with what it says of that."""
+        return refuses(self.defense, *self._refusing)
+
+    @cached_property
+    def flat_rejection(self) -> Finding | None:
+        """Where nothing leads back from what it refuses."""
+        return flat_rejection(self.defense, *self._refusing)
+
+    @property
+    def _sizes(self) -> dict[str, float]:
+        if not self.refusal[0]:
+            return {}
+        return sizes_of(self.defense, *self._refusing)._asdict()
+
+    @property
+    def _refusing(self) -> tuple[Tensor, Tensor, Streams, Ledger]:
+        return self.x, self.samples, self.streams, self.ledger
 
     @property
     def adversary_name(self) -> str:
@@ -261,10 +285,15 @@ class Examination:
         return replace(self.attack, draws=1, restarts=1, held_out=fewer)
 
     @cached_property
+    def searched(self) -> Defense:
+        """The search copy; of a detector what is wrong and accepted in it."""
+        return accepted(self.search or self.defense, self.facts, self.samples, self.y)
+
+    @cached_property
     def target(self) -> WatchedTarget:
         """The face of the search copy that attacks meet."""
         return WatchedTarget(
-            self.search or self.defense,
+            self.searched,
             self.ledger,
             # Nobody leaves a shared batch when broken: the others' scores would be of another one.
             stochastic=self.facts.stochastic or self.adversary.batched,
@@ -276,7 +305,7 @@ class Examination:
         """Who is attacked and who judges."""
         return Pilot(
             self.defense,
-            self.search or self.defense,
+            self.searched,
             self.target,
             self.ledger,
             self.facts,

@@ -11,7 +11,7 @@ from torch import Tensor
 from robustcode.attacks.base import Attack
 from robustcode.defenses.base import Defense
 from robustcode.findings import Facts
-from robustcode.judge import Verdict, judge
+from robustcode.judge import Verdict, judge, moved
 from robustcode.seeds import Streams
 from robustcode.target import DefendedTarget, Ledger
 from robustcode.threat import ThreatModel
@@ -69,7 +69,8 @@ class Pilot:
         streams = self.streams(purpose, rows)
         once = self.defense.forwards(streams)
         self.ledger.charge(streams.samples, once * draws * self.defense.votes)
-        return judge(self.defense, x_adv, streams, draws, self.facts.classes)
+        noticed = moved(x_adv, self.x[rows]) if self.facts.detector else None
+        return judge(self.defense, x_adv, streams, draws, self.facts.classes, noticed)
 
     def streams(self, purpose: str, rows: Tensor) -> Streams:
         """Of some rows."""

@@ -15,7 +15,12 @@ from robustcode.seeds import Streams
 
 # Ways that help each other: cuts inside with processing outside of torch, and both with scores
 # that have saturated.
-TOGETHER = ("identity+through", "through+double", "through+presoftmax", "identity+presoftmax")
+TOGETHER = (
+    "identity+through",
+    "through+double",
+    "through+presoftmax",
+    "identity+through+presoftmax",
+)
 # Scores that are the same but for the order of sums; see facts.ROUNDING.
 ROUNDING = 1e-4
 
@@ -24,7 +29,8 @@ def applicable(defense: Defense, x: Tensor) -> list[str]:
     """The ways, alone and ``TOGETHER``, that run on ``x``, keep what they promise and are followed.
 
     A way is left out where scores differ from the defence's by more than rounding, or for those
-    that keep only the order, another class comes first; or where the gradient of the margin is not
+    that keep only the order, another class comes first (of those that keep nothing, for more than
+    half of the inputs); or where the gradient of the margin is not
     finite, or zero for more than half of the inputs. ``x`` are a few inputs, (batch, ...); a way
     costs each two passes forward and one back.
     """
@@ -58,14 +64,15 @@ def applies(defense: Defense, way: str, x: Tensor) -> bool:
 
 
 def _kept(own: Tensor, mended: Tensor, what: Keeps) -> bool:
-    if what is Keeps.NOTHING:
-        return own.shape == mended.shape
     if own.shape != mended.shape:
         return False
     told = own.isfinite().all(1)  # scores that are not numbers are nothing to keep
     own, mended = own[told], mended[told]
     if not mended.isfinite().all():
         return False
+    if what is Keeps.NOTHING:
+        agree = own.argmax(1) == mended.argmax(1)
+        return bool(2 * agree.sum() >= len(own))
     size = own.abs().amax(1, keepdim=True).clamp(min=1e-30)
     if what is Keeps.VALUES:
         return bool(((own - mended).abs() <= ROUNDING * size).all())

@@ -26,7 +26,7 @@ class Keeps(StrEnum):
 
     VALUES = "values"  # all of them, up to rounding
     ORDER = "order"  # which class comes first, second and so on, up to rounding
-    NOTHING = "nothing"  # they are those of other inputs nearby
+    NOTHING = "nothing"  # they are those of inputs nearby, or of a part of the model
 
 
 class Way(ABC):
@@ -36,7 +36,8 @@ class Way(ABC):
 
     Attributes:
         keeps: what the scores have in common with the defence's own.
-        stochastic: two draws of the scores can differ where the defence's own do not.
+        stochastic: two draws of the scores can differ where the defence's own do not, or what they
+            get wrong need not be what the defence does.
         anew: it makes a gradient of the plain scores, not of a surrogate that is declared.
     """
 

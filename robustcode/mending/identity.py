@@ -60,7 +60,7 @@ class _Bridge:
             return None
         # Traced functions are for the model's own calls: see tracing.py.
         with torch._C.DisableTorchFunction():
-            guide = _guide(self._x, z)
+            guide = guide_for(self._x, z)
             if guide is None:
                 return None
             if not _has_derivative(z):
@@ -78,8 +78,8 @@ class _Bridge:
         if self._linked is not None and torch.equal(z, self._linked):
             # A copy, such as one in another precision: its way back is short, and as a rule whole.
             return _dead(z, self._linked)
-        near = _near(z, guide)
-        return near if near.all() else near | _dead(z, self._x)
+        close = near(z, guide)
+        return close if close.all() else close | _dead(z, self._x)
 
 
 def _linked(z: Tensor, guide: Tensor, rows: Tensor) -> Tensor:
@@ -105,7 +105,7 @@ def _without(gradient: Tensor, rows: Tensor) -> Tensor:
     return gradient.masked_fill(column(rows, gradient), 0.0)
 
 
-def _guide(x: Tensor, z: Tensor) -> Tensor | None:
+def guide_for(x: Tensor, z: Tensor) -> Tensor | None:
     """The inputs in the shape and order of ``z``, which may hold them several times; else None."""
     if not z.is_floating_point() or z.ndim != x.ndim or z.shape[1:2] != x.shape[1:2]:
         return None
@@ -137,7 +137,7 @@ def _has_derivative(z: Tensor) -> bool:
     return True
 
 
-def _near(z: Tensor, guide: Tensor) -> Tensor:
+def near(z: Tensor, guide: Tensor) -> Tensor:
     """Rows of ``z`` that are all but the inputs, bool of shape (rows,)."""
     return (z - guide).detach().flatten(1).square().mean(1).sqrt() < NEAR
 

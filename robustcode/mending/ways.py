@@ -7,6 +7,7 @@ from robustcode.mending.base import Keeps, Way
 from robustcode.mending.blur import Blur
 from robustcode.mending.double import Double
 from robustcode.mending.identity import IdentityBackward
+from robustcode.mending.inside import Inside
 from robustcode.mending.log import Log
 from robustcode.mending.presoftmax import BeforeSoftmax
 from robustcode.mending.scale import Scale
@@ -16,6 +17,7 @@ from robustcode.registry import suggestion
 # From the inside out: each is around those before it, in whatever order they are named. What looks
 # at the model's own calls sees them before they are replaced; what works on scores comes after.
 WAYS: dict[str, Way] = {
+    "inside": Inside(),
     "identity": IdentityBackward(),
     "presoftmax": BeforeSoftmax(),
     "through": Through(),

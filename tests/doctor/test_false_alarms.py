@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
@@ -31,7 +32,7 @@ from robustcode.doctor.checks.null_test import by_chance
 from robustcode.gradients import MOST_DRAWS, gradient_noise
 from robustcode.seeds import Streams
 
-RUNS = 4000
+RUNS = 2000
 DRAWS = 20
 
 # A sample's chance of a right decision: the same for all, or each its own.
@@ -62,16 +63,14 @@ def is_no_more_than(rate: float, hits: int, runs: int) -> bool:
 def pairs(chances: str, draws: int, count: int, runs: int = RUNS) -> list[tuple[Tensor, Tensor]]:
     """Shares of right decisions on the same samples, twice, with nothing between them."""
     rng = np.random.default_rng(count)
-    found = []
-    for _ in range(runs):
-        of = CHANCES[chances](rng, count)
-        found.append(tuple(torch.from_numpy(rng.binomial(draws, of) / draws) for _ in range(2)))
-    return [(first, second) for first, second in found]
+    of = np.stack([CHANCES[chances](rng, count) for _ in range(runs)])
+    first, second = (torch.from_numpy(rng.binomial(draws, of) / draws) for _ in range(2))
+    return list(zip(first, second, strict=True))
 
 
 def test_a_rate_that_is_too_low_is_noticed() -> None:
-    assert is_no_more_than(0.05, 200, RUNS)
-    assert not is_no_more_than(0.05, 250, RUNS)
+    assert is_no_more_than(0.05, 100, RUNS)
+    assert not is_no_more_than(0.05, 140, RUNS)
 
 
 @pytest.mark.parametrize("chances", CHANCES)
@@ -88,10 +87,10 @@ def test_a_stochastic_defence_stands_out_by_chance_as_student_says(
 
 @pytest.mark.parametrize("chances", CHANCES)
 def test_a_deterministic_defence_is_held_to_five_percent(chances: str) -> None:
-    given = pairs(chances, 1, 30, 2000)
+    given = pairs(chances, 1, 30, 1000)
     for code, decide in DETERMINISTIC.items():
         hits = sum(decide(first, second) for first, second in given)
-        assert is_no_more_than(0.05, hits, 2000), (code, hits / 2000)
+        assert is_no_more_than(0.05, hits, 1000), (code, hits / 1000)
 
 
 def enumerated(count: int, decide: Callable[[Tensor], bool]) -> float:
@@ -101,28 +100,22 @@ def enumerated(count: int, decide: Callable[[Tensor], bool]) -> float:
         for more, less in itertools.product(range(count + 1), repeat=2)
         if more > less
         and more + less <= count
-        # With fewer the other counts cannot matter: they are drawn together.
         and decide(torch.tensor([1.0] * more + [-1.0] * less + [0.0] * (count - more - less)))
     ]
-    rates = []
-    for differ in np.linspace(0.02, 1, 50):
-        rates.append(
-            sum(
-                binom.pmf(more + less, count, differ) * binom.pmf(more, more + less, 0.5)
-                for more, less in raised
-            )
-        )
-    return float(max(rates))
+    differ = np.linspace(0.02, 1, 50)[:, None]
+    more, both = np.array(raised).T[0], np.array(raised).sum(1)
+    rates = (binom.pmf(both, count, differ) * binom.pmf(more, both, 0.5)).sum(1)
+    return float(rates.max())
 
 
 @pytest.mark.parametrize("count", [8, 9, 12, 16])
 def test_one_draw_of_the_judge_makes_four_percent_at_most(count: int) -> None:
     for code, decide in STOCHASTIC.items():
-        rate = enumerated(count, lambda gain, decide=decide: decide(torch.zeros(count), gain))
+        rate = enumerated(count, partial(decide, torch.zeros(count)))
         assert rate <= 0.04, (code, rate)
 
 
-@pytest.mark.parametrize(("count", "rate"), [(8, 0.06), (64, 0.031), (100, 0.03)])
+@pytest.mark.parametrize(("count", "rate"), [(8, 0.06), (64, 0.0301), (65, 0.0301)])
 def test_records_put_transfer_first_by_chance_as_often_as_said(count: int, rate: float) -> None:
     assert enumerated(count, lambda g: behind_transfer.beaten_in_records(g.numpy())) <= rate
 
@@ -138,7 +131,7 @@ def gain(broken: int, tried: int) -> Tensor:
 
 
 def test_a_gradient_of_half_the_noise_is_not_called_noisy() -> None:
-    ratio, values, runs = MOST_DRAWS / 2, 64, 60
+    ratio, values, runs = MOST_DRAWS / 2, 64, 40
     mean = torch.eye(values)[0]
 
     def scores_of(x: Tensor, streams: Streams) -> Tensor:
@@ -184,7 +177,7 @@ def null_draws(rng: np.random.Generator, common: float) -> tuple[Tensor, Tensor]
 
 @pytest.mark.parametrize("common", [0.0, 2.0])
 def test_the_null_test_is_exact_whatever_the_samples_share(common: float) -> None:
-    rng, runs = np.random.default_rng(1), 300
+    rng, runs = np.random.default_rng(1), 120
     found = [by_chance(*null_draws(rng, common), seed) for seed in range(runs)]
     for level in (0.05, 0.2):
         assert is_no_more_than(level, sum(p <= level for p in found), runs)

@@ -75,6 +75,14 @@ def raised(code: str, exam: Examination) -> Finding:
     return finding
 
 
+def made(fault: Any, net: nn.Module) -> Defense:
+    """A defence with a fault, or one around a model with it."""
+    if issubclass(fault, nn.Module):
+        return Identity(model=fault(net))
+    defense: Defense = fault(model=net)
+    return defense
+
+
 # ---- what is sound
 
 
@@ -84,7 +92,8 @@ def raised(code: str, exam: Examination) -> Finding:
 )
 def test_a_stock_defence_is_doubted_by_none(world: World, name: str) -> None:
     pool = {"mates": world.mates, "k": 16} if name == "coded-smoothing" else {}
-    exam = world.exam(DEFENSES.get(name)(model=world.net, **pool), draws=6)
+    make: Any = DEFENSES.get(name)
+    exam = world.exam(make(model=world.net, **pool), draws=6)
     report = examine(exam, [CHECKS.get(code)() for code in CODES])
     assert {f.code for f in report.findings if f.severity is not Severity.INFO} == set()
     assert {line.status for line in report.looked} <= {"passed", "info", "not applicable"}
@@ -200,9 +209,7 @@ def test_a_cache_learns_nothing_from_others(world: World) -> None:
 
 @pytest.mark.parametrize("fault", [Tiring, Placed, Turned, AdaptingEverywhere])
 def test_an_accuracy_that_changes_without_an_attack_fails(world: World, fault: Any) -> None:
-    around = issubclass(fault, Defense)
-    defense = fault(model=world.net) if around else Identity(model=fault(world.net))
-    finding = raised("null-test", world.exam(defense))
+    finding = raised("null-test", world.exam(made(fault, world.net)))
     assert finding.severity is Severity.FAILURE
 
 
@@ -289,7 +296,7 @@ class Polling(nn.Module):
 
 
 @pytest.mark.parametrize("fault", [Seeded, Turned])
-def test_scores_by_place_fail(world: World, fault: Callable[..., Defense]) -> None:
+def test_scores_by_place_fail(world: World, fault: Any) -> None:
     exam = world.exam(fault(model=world.net))
     assert raised("order-matters", exam).severity is Severity.FAILURE
 
@@ -423,9 +430,10 @@ class Narrow(nn.Module):
 @pytest.mark.parametrize("fault", [Rounded, Halved, Cast, Narrow])
 def test_less_than_single_precision_is_told(world: World, fault: Any) -> None:
     net = load_classifier("digits_cnn", classes=10).eval().requires_grad_(False)
-    defense = fault(model=net) if issubclass(fault, Defense) else Identity(model=fault(net))
-    finding = raised("low-precision", world.exam(defense))
+    finding = raised("low-precision", world.exam(made(fault, net)))
     assert finding.severity is Severity.WARNING
+    assert (finding.figures["tensors"] > 0) == (fault is Narrow)
+    assert (finding.figures["modules"] > 0) == (fault in (Cast, Narrow))
 
 
 def test_a_grid_is_told_from_none() -> None:
@@ -437,6 +445,10 @@ def test_a_grid_is_told_from_none() -> None:
     masked = scores.clone()
     masked[:, 3] = -1e9
     assert grid_of(masked) == ""
+    # What masks a class is no sign that the others are fine.
+    masked = scores.half().float()
+    masked[:, 3] = -1e9
+    assert grid_of(masked) == "half-precision numbers"
 
 
 def data_of(world: World, change: Callable[[Tensor, Tensor], None]) -> Dataset:

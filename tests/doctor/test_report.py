@@ -50,8 +50,8 @@ CHECKS = [
     line("zero-gradient", "failure", "the gradient is zero", "gradients"),
     line("quiet-one", "passed", "all is well", "search"),
     line("draws-too-few", "not applicable", "the defence is deterministic", "search"),
-    line("not-converged", "warning", "more steps help", "search"),
     line("too-dear", "untested", "memory was short", "search"),
+    line("not-converged", "warning", "more steps help", "search"),
 ]
 
 
@@ -171,7 +171,7 @@ def test_only_what_was_measured_is_drawn(files: Mapping[str, Path], tmp_path: Pa
         "steps": "many",
         "loss": [None, "x"],
         "gradients": [1],
-        "draws": 3,
+        "draws": [3],
     }
     for number, figures in enumerate((odd, [], "none", None)):
         made = run_with(tmp_path / f"odd{number}", checks=CHECKS, figures=figures)
@@ -231,9 +231,12 @@ def test_gradients_of_any_size_are_drawn(sizes: tuple[float, ...]) -> None:
     assert drawn(Sizes("s", "t", "n", sizes))["svg"].startswith(b"<?xml")
 
 
-@pytest.mark.parametrize("points", [((0, 1), (0, 0.5)), ((1, 1), (1e9, 0)), ((0.5, 1e30), (7, 0))])
+@pytest.mark.parametrize(
+    "points",
+    [((0, 1), (0, 0.5)), ((-2, 1), (-1, 1)), ((1, 1), (1e9, 0)), ((0.5, 1e30), (7, 0))],
+)
 def test_points_of_any_size_are_drawn(points: tuple[tuple[float, float], ...]) -> None:
-    plot = Plot("s", "t", "n", "$x$", "y", points, powers=True)
+    plot = Plot("s", "t", "n", r"$\frac$", "y", points, powers=True)
     assert drawn(plot)["svg"].startswith(b"<?xml")
 
 

@@ -96,8 +96,8 @@ def sound(name: str = "digits_cnn") -> Identity:
 
 
 def stock(name: str) -> Defense:
-    make: Callable[..., Defense] = DEFENSES.get(name)
-    return make(model=load_classifier("digits_cnn", classes=10))
+    fields: dict[str, Any] = {"model": load_classifier("digits_cnn", classes=10)}
+    return DEFENSES.get(name)(**fields)
 
 
 class Around(nn.Module):
@@ -375,26 +375,16 @@ def test_a_search_without_gradients_beats_masked_ones(name: str) -> None:
 
 
 def test_decisions_are_searched_where_scores_are_flat() -> None:
-    exam = exam_of(patient("saturated_softmax"), ThreatModel.parse("linf:0.2"))
-    assert raised(exam, "gradient-free-better").figures["broken"] >= 3
-
-
-class Backwards(torch.autograd.Function):
-    """The identity, whose gradient points the other way."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        return -gradients[0]
+    """By its flat scores Square breaks 2 of 29, too few to tell; decisions lead to 3 of 16."""
+    found = raised(exam_of(patient("saturated_softmax")), "gradient-free-better")
+    assert found.what.startswith("in a pilot of PGD")
+    assert "HopSkipJump" in found.what
 
 
 def test_noise_beats_an_attack_that_is_led_astray() -> None:
     def astray(inner: nn.Module, x: Tensor) -> Tensor:
-        turned: Tensor = Backwards.apply(x)
-        return inner(turned)
+        # The value of x to the last bit, and its gradient the other way round.
+        return inner(2 * x.detach() - x)
 
     exam = exam_of(Identity(model=Around(astray)), ThreatModel.parse("linf:0.4"))
     found = raised(exam, "noise-as-strong")
@@ -468,7 +458,11 @@ def _func(inner: nn.Module, x: Tensor) -> Tensor:
 ASKED_BEFORE = torch.autograd.grad
 
 
-@pytest.mark.parametrize("change", [_grad, _backward, _func])
+@pytest.mark.parametrize(
+    # The first use of torch.func takes two seconds.
+    "change",
+    [_grad, _backward, pytest.param(_func, marks=pytest.mark.long)],
+)
 def test_gradients_inside_a_defence_are_counted(
     change: Callable[[nn.Module, Tensor], Tensor],
 ) -> None:

@@ -104,6 +104,15 @@ def one_hot(x: Tensor) -> Tensor:
     return hot.to(x.dtype) @ LEVELS
 
 
+def tabled(x: Tensor) -> Tensor:
+    """A table looked up by the whole quarters of each pixel."""
+    return F.embedding((x * 4).long(), LEVELS[:, None])[..., 0]
+
+
+def softly_tabled(x: Tensor) -> Tensor:
+    return (-(4 * x[..., None] - torch.arange(5)).square()).softmax(-1) @ LEVELS
+
+
 # Each with a function of the same gradient that torch can differentiate.
 STEPS: dict[str, tuple[Function, Function]] = {
     "sign": (lambda x: (x - 0.5).sign(), lambda x: 2 * step(x - 0.5)),
@@ -131,6 +140,7 @@ STEPS: dict[str, tuple[Function, Function]] = {
     "bins": (lambda x: torch.bucketize(x, LEVELS) / 5, lambda x: x),
     "argmax": (named, softly_named),
     "one_hot": (one_hot, softly_named),
+    "embedding": (tabled, softly_tabled),
     "bytes": (lambda x: (x * 10).byte() / 10, lambda x: x),
     "saturated": (
         lambda x: (100 * (x - 0.5)).tanh(),

@@ -30,7 +30,8 @@ class GradientFreeBetter(Check):
     which goes by decisions. Made on deterministic defences.
 
     Why it matters: near a sample a gradient is worth as many queries as the input has values. A
-    search that does without it and finds more shows that the gradients mislead.
+    search that does without it and finds more shows that the gradients mislead, or that the attack
+    stops early.
 
     What to do: look for masked gradients; give the defence a surrogate; run square with its full
     5000 queries, transfer, and other losses.
@@ -69,8 +70,9 @@ class GradientFreeBetter(Check):
             severity=Severity.WARNING,
             what=f"{type(attack).__name__} breaks {broken} of {len(rows)} pilot samples that PGD "
             f"with {exam.once.steps} steps leaves right",
-            remedy="the gradients mislead: look for what masks them, give a surrogate, and run "
-            "square with 5000 queries, the transfer attack and other losses",
+            remedy="the gradients mislead, or the attack stops too early: look for what masks "
+            "them, give a surrogate, and run square with "
+            "5000 queries, the transfer attack and other losses",
             figures={
                 "broken": float(broken),
                 "tried": float(len(rows)),

@@ -113,11 +113,11 @@ def _pools(exam: Examination) -> list[tuple[Tensor, Tensor, Tensor]]:
     for row in exam.finite.tolist():
         own = free[labels == int(exam.y[row])]
         if len(own) >= size:
-            pools = [
+            same, others = (
                 group[streams[row : row + 1].child(name).permutation(len(group))[0][:size]]
                 for name, group in (("own", own), ("mixed", free))
-            ]
-            found.append((exam.places[row : row + 1], *pools))
+            )
+            found.append((exam.places[row : row + 1], same, others))
     return found
 
 

@@ -15,14 +15,16 @@ from robustcode.threat import ThreatModel
 
 # What a stochastic defence may keep above chance.
 EFFECT = 0.05
+# One sample is more than chance where there are many classes, and may be an accident.
+FEWEST = 2
 
 
 @CHECKS.register("large-eps-above-chance")
 class LargeEpsAboveChance(Check):
     """With a budget as large as half the box, samples are still right.
 
-    Raised when the attack of the pilot, from its random start, leaves more than chance, 1 /
-    classes, of the samples right with half the box as budget; for a stochastic defence more than
+    Raised when the attack of the pilot, from its random start, leaves two samples or more, and more
+    than chance, 1 / classes, right with half the box as budget; for a stochastic defence more than
     five points above chance. On the way eps is doubled, and each budget is tried on what still
     stands: that is the curve over eps. What is random is tried at half the box alone.
 
@@ -72,10 +74,10 @@ class LargeEpsAboveChance(Check):
                 least = least.clone()
                 least[standing] = exam.pilot.held(once, threat, exam.right[standing])
             exam.note_eps(threat, float(least.mean()))
-        if float(least.mean()) <= chance:
+        stuck = exam.right[least > 0.5]
+        if float(least.mean()) <= chance or len(stuck) < FEWEST:
             return
         largest = half if half.eps > exam.allowed.eps else exam.allowed
-        stuck = exam.right[least > 0.5]
         missed = int((_grey(exam, stuck) != exam.y[stuck]).sum())
         yield Finding(
             code=self.code,
@@ -99,8 +101,8 @@ class LargeEpsAboveChance(Check):
 def budgets(threat: ThreatModel, largest: ThreatModel, few: bool = False) -> list[ThreatModel]:
     """Twice the budget, four times and so on, below ``largest``, and that; ``few``: that alone.
 
-    >>> [str(one) for one in budgets(ThreatModel.parse("linf:.1"), ThreatModel.parse("linf:.5"))]
-    ['linf:0.2', 'linf:0.4', 'linf:0.5']
+    >>> [one.eps for one in budgets(ThreatModel.parse("linf:.1"), ThreatModel.parse("linf:.5"))]
+    [0.2, 0.4, 0.5]
     """
     if threat.eps >= largest.eps:
         return []

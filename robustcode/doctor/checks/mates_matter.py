@@ -42,6 +42,8 @@ class MatesMatter(Check):
 
     def spared(self, exam: Examination) -> str | None:
         """See Check.spared."""
+        if exam.threat is None:
+            return "nothing is attacked"
         if exam.adversary.stacked:
             return "the adversary chooses the mates"
         return None if depends_on_mates(exam) else "each sample is classified by itself"

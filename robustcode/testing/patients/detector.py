@@ -62,7 +62,7 @@ PATIENTS = (
         says="refuses what it is not sure of: an attack that stops at the boundary is refused",
         source="detectors, as broken by Carlini and Wagner 2017, arXiv:1705.07263, and Tramer et "
         "al. 2020, arXiv:2002.08347",
-        caught_by=("refusals-untried",),
+        caught_by=("detector-unseen",),
         defense=SureOrSilent,
     ),
 )
