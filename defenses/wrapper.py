@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -126,3 +127,14 @@ def inside(defense: Defense) -> Defense:
     while isinstance(defense, Around):
         defense = defense.inner
     return defense
+
+
+def with_model(defense: Defense, model: nn.Module) -> Defense:
+    """The same defence around another model, whatever the engine has put around it.
+
+    TypeError where it is no dataclass with a field for its model.
+    """
+    if isinstance(defense, Around):
+        return dataclasses.replace(defense, inner=with_model(defense.inner, model))
+    replaced: Defense = dataclasses.replace(cast("Any", defense), model=model)
+    return replaced

@@ -10,7 +10,7 @@ from typing import Any
 
 from robustcode.reports.grids import Grid
 from robustcode.reports.pilot import Plot, Sizes, plots_of
-from robustcode.reports.table import Source, tables
+from robustcode.reports.table import Source, as_text, tables
 from robustcode.summary import OUTCOMES, tally
 
 # Beside the word, so that neither colour nor sign alone says how a check went.
@@ -26,7 +26,7 @@ UNKNOWN = "?"
 LOOKS = {"failure": "bad", "passed": "good", "not applicable": "none", "info": "none"}
 # What a reader need not look at.
 QUIET = ("passed", "not applicable")
-KEPT = {"True": "kept", "False": "given up"}
+KEPT = {"True": "kept", "False": "not kept"}
 # Codes of checks; nothing else is put into a command for the reader to copy.
 CODE = re.compile(r"[a-z][a-z0-9-]*")
 
@@ -165,24 +165,31 @@ def _grid(label: str, shelves: Iterable[Shelf]) -> Grid:
 def _repairs(label: str, entries: list[Mapping[str, Any]]) -> tuple[Grid, ...]:
     if not entries:
         return ()
+    # Only where something was seen beyond the two accuracies.
+    told = any(entry.get("said") for entry in entries)
     rows = tuple(
         (
             str(entry.get("finding", "")),
-            str(entry.get("change", "")),
+            as_text(entry.get("change")),
+            as_text(entry.get("samples")),
             _share(entry.get("before")),
             _share(entry.get("after")),
             KEPT.get(str(entry.get("kept")), ""),
-            str(entry.get("said") or ""),
+            *((str(entry.get("said") or ""),) if told else ()),
         )
         for entry in entries
     )
+    seen = ("what was seen",) if told else ()
     return (
         Grid(
             f"What was changed in the evaluation of {label}, and what it bought",
-            ("finding", "change", "before, %", "after, %", "outcome", "what was seen"),
-            ("word", "phrase", "number", "number", "word", "phrase"),
+            ("finding", "change", "n", "before, %", "after, %", "outcome", *seen),
+            ("phrase", "phrase", *("number",) * 3, "word", *("phrase" for _ in seen)),
             rows,
-            ("Before and after: accuracies on the samples that the change was tried on.",),
+            (
+                "n pilot samples that are right without attack: what all before the change left of "
+                "them, and what is left with it. What is kept was added to the attacks of the run.",
+            ),
         ),
     )
 

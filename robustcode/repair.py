@@ -57,8 +57,7 @@ class Repair:
 def faces(exam: Examination) -> Iterator[Component]:
     """The gradient made anew in every way that works on this defence."""
     rows = exam.right[:EXAMPLES]
-    defense = exam.search or exam.defense
-    for way in applicable(defense, exam.x[rows]):
+    for way in applicable(exam.defense, exam.x[rows]):
         draws = max(_draws(exam), BLURRED if is_stochastic(way) else 1)
         settings: dict[str, Scalar] = {
             "way": way,
@@ -90,8 +89,8 @@ def patience(exam: Examination) -> Iterator[Component]:
 def more_draws(exam: Examination) -> Iterator[Component]:
     """Four times the draws that the measured noise asks for."""
     if exam.stochastic:
-        settings = {"steps": 2 * TRIED, "loss": "margin", "draws": 4 * _draws(exam)}
-        yield Component("pgd", settings)
+        draws = 4 * _draws(exam)
+        yield Component("pgd", {"steps": 2 * TRIED, "loss": "margin", "draws": draws})
 
 
 def moved(exam: Examination) -> Iterator[Component]:

@@ -179,6 +179,7 @@ class _Shard:
             differentiable=self.trial.facts.differentiable,
             width=self.limit,
             witness=witness,
+            original=accepted(self.defense, self.trial.facts, self.samples, self.y),
         )
         streams = Streams.of(self.trial.seed, "search", self.samples, self.batches)
         streams = streams.child(planned.name)

@@ -92,14 +92,18 @@ class DefendedTarget:
         differentiable: bool,
         width: int | BatchLimit = WIDTH,
         witness: Witness | None = None,
+        original: Defense | None = None,
     ) -> None:
         """``width``: rows that fit into one query, or the limit that goes down with memory.
 
-        Besides, no query is wider than ``WIDTH`` on a CPU; see there.
+        Besides, no query is wider than ``WIDTH`` on a CPU; see there. ``original`` is what
+        ``defense`` is a faster copy of, if it is one: a copy may have lost the parts that a way of
+        mending looks for.
         """
         self.stochastic = stochastic
         self._limit = width if isinstance(width, BatchLimit) else BatchLimit(width)
         self._defense = defense
+        self._original = defense if original is None else original
         self._ledger = ledger
         # What a surrogate gets wrong says little of the defence.
         self._witness = witness if differentiable else None
@@ -132,7 +136,7 @@ class DefendedTarget:
     def mended(self, way: str) -> DefendedTarget:
         """See Target.mended. What a surrogate gets wrong says little of the defence: no witness."""
         return DefendedTarget(
-            mend(self._defense, way),
+            mend(self._original, way),
             self._ledger,
             stochastic=self.stochastic or is_stochastic(way),
             differentiable=False,

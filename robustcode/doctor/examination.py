@@ -27,7 +27,7 @@ from robustcode.gradients import gradient_noise
 from robustcode.judge import Verdict
 from robustcode.memory import rows_at_once
 from robustcode.plan import PlannedAttack
-from robustcode.refusal import flat_rejection, refuses, rejection_varies, sizes_of
+from robustcode.refusal import Sizes, flat_rejection, refuses, rejection_varies, sizes_of
 from robustcode.seeds import Streams
 from robustcode.target import Ledger
 from robustcode.threat import ThreatModel
@@ -228,7 +228,8 @@ class Examination:
             adversary=self.adversary_name,
             stateful=self.memory.stateful,
             detector=self.refusal[0],
-            **self._sizes,
+            lead=self._sizes.lead,
+            rejection=self._sizes.rejection,
         )
 
     @cached_property
@@ -241,11 +242,9 @@ class Examination:
         """Where nothing leads back from what it refuses."""
         return flat_rejection(self.defense, *self._refusing)
 
-    @property
-    def _sizes(self) -> dict[str, float]:
-        if not self.refusal[0]:
-            return {}
-        return sizes_of(self.defense, *self._refusing)._asdict()
+    @cached_property
+    def _sizes(self) -> Sizes:
+        return sizes_of(self.defense, *self._refusing) if self.refusal[0] else Sizes(1.0, 1.0)
 
     @property
     def _refusing(self) -> tuple[Tensor, Tensor, Streams, Ledger]:
@@ -298,7 +297,13 @@ class Examination:
             # Nobody leaves a shared batch when broken: the others' scores would be of another one.
             stochastic=self.facts.stochastic or self.adversary.batched,
             differentiable=self.facts.differentiable,
+            original=self.whole,
         )
+
+    @cached_property
+    def whole(self) -> Defense:
+        """The judged defence; of a detector what is wrong and accepted in it."""
+        return accepted(self.defense, self.facts, self.samples, self.y)
 
     @cached_property
     def pilot(self) -> Pilot:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from robustcode.defenses.base import Defense
+from robustcode.defenses.wrapper import with_model
 from robustcode.mending.base import Keeps, Scores, Way
 from robustcode.mending.log import of_probabilities
 from robustcode.seeds import Streams
@@ -31,8 +31,7 @@ class Double(Way):
 
     def prepared(self, defense: Defense) -> Defense:
         """See Way.prepared."""
-        replaced: Any = dataclasses.replace(cast("Any", defense), model=Precise(defense.model))
-        return cast("Defense", replaced)
+        return with_model(defense, Precise(defense.model))
 
     def scores(self, defense: Defense, follow: Scores, x: Tensor, streams: Streams) -> Tensor:
         """See Way.scores."""

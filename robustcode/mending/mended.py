@@ -6,13 +6,13 @@ import copy
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from robustcode.adversary import Adversary
 from robustcode.defenses.base import Defense
+from robustcode.defenses.wrapper import with_model
 from robustcode.errors import RobustcodeError
 from robustcode.importing import reason
 from robustcode.memory import is_out_of_memory
@@ -135,10 +135,8 @@ def mend(defense: Defense, way: str) -> Defense:
 
 def _followed(original: Defense, ways: Sequence[Way]) -> Scores:
     """The scores of a copy, mended by each way in turn."""
-    replaced: Any
     try:
-        model = copy.deepcopy(original.model)
-        replaced = dataclasses.replace(cast("Any", original), model=model)
+        replaced = with_model(original, copy.deepcopy(original.model))
     except Exception as cause:
         if is_out_of_memory(cause):
             raise
@@ -146,7 +144,7 @@ def _followed(original: Defense, ways: Sequence[Way]) -> Scores:
             f"{type(original).__name__} cannot be mended: it or its model cannot be copied "
             f"({reason(cause)})"
         ) from cause
-    defense: Defense = replaced
+    defense = replaced
     for way in ways:
         defense = way.prepared(defense)
     plain = defense.differentiable or any(way.anew for way in ways)

@@ -31,8 +31,8 @@ REPAIR: dict[str, Any] = {
     "change": "surrogate=smooth",
     "before": 0.95,
     "after": 0.25,
+    "samples": 31,
     "kept": True,
-    "said": "the surrogate's gradient breaks 20 more",
 }
 COMMAND = "robustcode attack --model digits_cnn --suite adaptive"
 
@@ -141,7 +141,7 @@ def test_counts_repairs_and_the_next_command_are_in_every_format(
     assert text.count(counts) == 2
     shown = text.replace("-{}", "-").replace(r"\_", "_").replace("<wbr>", "")
     assert COMMAND in shown
-    cells = [re.escape(cell) for cell in ("zero-gradient", "95.0", "25.0", "kept")]
+    cells = [re.escape(cell) for cell in ("zero-gradient", "31", "95.0", "25.0", "kept")]
     assert re.search(".*".join(cells), shown, flags=re.DOTALL)
     for entry in CHECKS:
         assert entry["code"] in shown

@@ -367,3 +367,9 @@ def honest(request: pytest.FixtureRequest) -> Honest:
         if not file.exists():
             pytest.skip(f"needs {file.name} in ../shared/data")
     return found
+
+
+@pytest.fixture(scope="session")
+def honest_ones() -> dict[str, Honest]:
+    """All honest models by name, whether or not their files are there."""
+    return {one.name: one for one in honest_models()}
