@@ -33,7 +33,7 @@ CODE = re.compile(r"[a-z][a-z0-9-]*")
 
 @dataclass(frozen=True)
 class Line:
-    """How one check went; see robustcode.doctor.Looked."""
+    """How one check went; see robustcode.checks.Looked."""
 
     code: str
     group: str

@@ -30,6 +30,7 @@ REFERENCES = {
     "arXiv:1412.6572.",
     "pgd": _PGD,
     "warm": _PGD,
+    "mended": BPDA,
     "transfer": "Papernot, McDaniel and Goodfellow 2016, Transferability in machine learning, "
     "arXiv:1605.07277.",
     "apgd-ce": _AUTOATTACK,

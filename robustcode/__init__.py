@@ -1,8 +1,9 @@
 """How robust is a trained image classifier, really?
 
-``attack`` evaluates a classifier with or without a defence into a run folder, ``curve`` does so for
-a range of eps, ``certify`` proves from below, ``report`` sets run folders side by side,
-``load_run`` reads one as data. Nothing heavy is imported before it is used.
+``attack`` evaluates a classifier with or without a defence into a run folder, ``doctor`` tests such
+an evaluation on a few samples beforehand, ``curve`` attacks at a range of eps, ``certify`` proves
+from below, ``report`` sets run folders side by side, ``load_run`` reads one as data. Nothing heavy
+is imported before it is used.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from robustcode.store import Run
     from robustcode.subject import Given
 
-__all__ = ["attack", "certify", "curve", "load_run", "report"]
+__all__ = ["attack", "certify", "curve", "doctor", "load_run", "report"]
 
 
 def attack(
@@ -59,6 +60,45 @@ def attack(
         model, data, threat=threat, suite=suite, attacks=attacks, defense=defense, **spec
     )
     return evaluate(described, Path(out), given, show=progress)
+
+
+def doctor(
+    model: str | nn.Module,
+    data: str | Dataset | tuple[Any, Any],
+    threat: str,
+    out: str | Path,
+    *,
+    suite: str | None = None,
+    attacks: Sequence[str] = (),
+    defense: str = "identity",
+    progress: bool = True,
+    **spec: Any,
+) -> Run:
+    """Test an evaluation on 32 of its samples, and keep what every check said in ``out``.
+
+    ``summary["checks"]`` has a line for each check, ``summary["next"]`` the command to run next.
+
+    Args:
+        model: as in ``attack``.
+        data: likewise.
+        threat: likewise.
+        out: the run folder.
+        suite: the evaluation that is to be tested; noise and PGD if neither it nor ``attacks`` is
+            given.
+        attacks: as in ``attack``.
+        defense: likewise.
+        progress: show a bar on stderr.
+        spec: the remaining fields of ``config.RunSpec``, as in ``attack``.
+    """
+    from robustcode.doctoring import doctor as examine
+    from robustcode.doctoring import usual
+
+    described, given = _described(
+        model, data, threat=threat, suite=suite, attacks=attacks, defense=defense, **spec
+    )
+    if suite is None and not attacks:
+        described = usual(described)
+    return examine(described, Path(out), given, show=progress)
 
 
 def certify(

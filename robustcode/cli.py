@@ -573,7 +573,7 @@ def explain(
     code: Annotated[str, typer.Argument(help="Of a check or finding (see `list checks`).")],
 ) -> None:
     """The page of a check: when it is raised, why it matters, what to do, and how it can err."""
-    from robustcode.doctor.pages import told
+    from robustcode.checks.pages import told
 
     _say("\n\n".join(told(code)))
 

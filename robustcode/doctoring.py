@@ -33,6 +33,6 @@ def doctor(spec: RunSpec, out: Path, given: Given | None = None, show: bool = Tr
     asked = choose(spec, len(data), data.name)
     places = torch.linspace(0, len(asked) - 1, min(PILOT, len(asked))).long()
     chosen = tuple(asked[places].tolist())
-    short = dataclasses.replace(spec, samples=None, indices=chosen)
+    short = dataclasses.replace(spec, samples=None, indices=chosen, cascade=False)
     # What is to be run next is about the samples that were named.
     return evaluate(short, out, given, show=show, asked_for=spec)

@@ -14,13 +14,13 @@ from torch import Tensor
 
 from robustcode.bracket import certified_among
 from robustcode.budget import Limit
+from robustcode.checks import Examination, Looked, Results, Stopped, examine, review, together
+from robustcode.checks.catalogue import every
+from robustcode.checks.figures import figures_of
 from robustcode.commands import command_of, next_suite
 from robustcode.components import settings_of
 from robustcode.config import RunSpec
 from robustcode.defenses.wrapper import inside
-from robustcode.doctor import Examination, Looked, Results, Stopped, examine, review, together
-from robustcode.doctor.checks import every
-from robustcode.doctor.figures import figures_of
 from robustcode.errors import ConfigError, DataError, EngineError, StoreError
 from robustcode.fast import for_search
 from robustcode.findings import Facts, in_order, in_short, plain

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from robustcode.checks import Examination, Report, examine
 from robustcode.defenses.base import Defense
-from robustcode.doctor import Examination, Report, examine
 from robustcode.findings import Facts
 
 

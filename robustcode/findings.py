@@ -65,7 +65,7 @@ class Facts:
         classes: width of the logits.
         noise: of one draw's gradient, as a multiple of its signal; see gradients.gradient_noise.
         adversary: whom it faces, by name; see adversary.ADVERSARIES.
-        stateful: calls see each other; see doctor.state.
+        stateful: calls see each other; see checks.state.
         remedies: attacks that a pilot showed to get further than the planned ones; see repair.
         detector: it may refuse to decide, and says so.
         lead: of a detector, the usual size of its top class's lead; see refusal.sizes_of.

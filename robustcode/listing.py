@@ -97,7 +97,7 @@ def _library(prefix: str) -> list[dict[str, Any]]:
 
 def _checks() -> list[dict[str, Any]]:
     """Every check of an evaluation, in the order of a page, with what it looks at."""
-    from robustcode.doctor.checks import every
+    from robustcode.checks.catalogue import every
 
     return [
         {

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 import torch
 
 from robustcode.attacks import ATTACKS
+from robustcode.checks import Examination
+from robustcode.checks.catalogue.whole_box_holds import EFFECT
+from robustcode.checks.pilot import stands_out
 from robustcode.components import Component, Scalar
-from robustcode.doctor import Examination
-from robustcode.doctor.checks.whole_box_holds import EFFECT
-from robustcode.doctor.pilot import stands_out
 from robustcode.findings import Finding, Severity
 from robustcode.gradients import draws_for
 from robustcode.mending import applicable, is_stochastic

@@ -18,10 +18,10 @@ from torch.nn import functional as F
 
 import robustcode
 from robustcode.checkpoint import load_classifier
+from robustcode.checks.state import Memory, memory_of
 from robustcode.config import RunSpec, describe, read_spec
 from robustcode.defenses import Defense, Identity
 from robustcode.defenses.as_found import MATES, Among, Fresh, copied
-from robustcode.doctor.state import Memory, memory_of
 from robustcode.fast import for_search
 from robustcode.findings import Facts
 from robustcode.importing import import_callable

@@ -18,10 +18,10 @@ from typer.testing import CliRunner
 import robustcode
 from robustcode.attacks import ATTACKS, Attack, Target
 from robustcode.budget import Budget, BudgetSpent, Limit, Witness
+from robustcode.checks.catalogue.noise_as_strong import compare_attacks
 from robustcode.cli import app
 from robustcode.config import describe
 from robustcode.errors import ConfigError, EngineError, StoreError
-from robustcode.doctor.checks.noise_as_strong import compare_attacks
 from robustcode.records import Record, from_lines, to_lines
 from robustcode.reports import report
 from robustcode.seeds import Streams

@@ -14,12 +14,12 @@ from torch.nn import functional as F
 
 from robustcode import facts as facts_module  # test_facts by its own name would be collected
 from robustcode.attacks import PGD, LossName
+from robustcode.checks import Examination, examine
+from robustcode.checks.catalogue import every
+from robustcode.checks.catalogue.noise_as_strong import compare_attacks
 from robustcode.defenses import DEFENSES, Defense
 from robustcode.defenses.gaussian_noise import GaussianNoise
 from robustcode.defenses.identity import Identity
-from robustcode.doctor import Examination, examine
-from robustcode.doctor.checks import every
-from robustcode.doctor.checks.noise_as_strong import compare_attacks
 from robustcode.errors import ContractError
 from robustcode.findings import Facts, Finding, Severity
 from robustcode.models import MODELS

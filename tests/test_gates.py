@@ -19,19 +19,19 @@ from robustcode import facts as facts_module  # test_facts by its own name would
 from robustcode.adversary import Adversary, Batch, Gradient, Solo
 from robustcode.attacks import PGD, LossName, Transfer
 from robustcode.checkpoint import load_classifier
+from robustcode.checks import Examination, examine
+from robustcode.checks.catalogue.behind_transfer import behind_transfer, pilot_behind_transfer
+from robustcode.checks.catalogue.cross_gradient import cross_gradient
+from robustcode.checks.catalogue.draws_too_few import draws_too_few
+from robustcode.checks.catalogue.fixed_draw_holds import fixed_draw_holds
+from robustcode.checks.one_draw import OneDraw
+from robustcode.checks.pilot import Pilot
 from robustcode.data import load_data
 from robustcode.defenses import DEFENSES, Defense
 from robustcode.defenses.coded_batch import coded_inference
 from robustcode.defenses.coded_smoothing import CodedSmoothing
 from robustcode.defenses.gaussian_noise import GaussianNoise
 from robustcode.defenses.random_resize_pad import RandomResizePad
-from robustcode.doctor import Examination, examine
-from robustcode.doctor.checks.behind_transfer import behind_transfer, pilot_behind_transfer
-from robustcode.doctor.checks.cross_gradient import cross_gradient
-from robustcode.doctor.checks.draws_too_few import draws_too_few
-from robustcode.doctor.checks.fixed_draw_holds import fixed_draw_holds
-from robustcode.doctor.one_draw import OneDraw
-from robustcode.doctor.pilot import Pilot
 from robustcode.findings import Finding, Severity
 from robustcode.gradients import draws_for
 from robustcode.plan import PlannedAttack

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from robustcode.doctor.checks.noisy_gradient import noisy_gradient
+from robustcode.checks.catalogue.noisy_gradient import noisy_gradient
 from robustcode.gradients import MOST_DRAWS, PILOT_DRAWS, draws_for, gradient_noise
 from robustcode.seeds import Streams
 from robustcode.testing.problems import two_cells

@@ -21,7 +21,7 @@ ENGINE = {
     "config",
     "convolution",
     "curves",
-    "doctor",
+    "checks",
     "doctoring",
     "engine",
     "facts",

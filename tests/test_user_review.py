@@ -17,12 +17,12 @@ from typer.testing import CliRunner
 import robustcode
 from robustcode.attacks import PGD
 from robustcode.budget import Limit
+from robustcode.checks import Examination, examine
+from robustcode.checks.catalogue.budget_spent import budget_spent
+from robustcode.checks.catalogue.noise_as_strong import compare_attacks
 from robustcode.cli import _folded, app
 from robustcode.config import describe
 from robustcode.defenses.identity import Identity
-from robustcode.doctor import Examination, examine
-from robustcode.doctor.checks.budget_spent import budget_spent
-from robustcode.doctor.checks.noise_as_strong import compare_attacks
 from robustcode.errors import ConfigError, RobustcodeError, StoreError
 from robustcode.plan import PlannedAttack
 from robustcode.records import Record, table_of

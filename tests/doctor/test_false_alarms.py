@@ -17,7 +17,7 @@ import torch
 from scipy.stats import binom, t
 from torch import Tensor
 
-from robustcode.doctor.checks import (
+from robustcode.checks.catalogue import (
     behind_transfer,
     draws_too_few,
     fixed_draw_holds,
@@ -26,9 +26,9 @@ from robustcode.doctor.checks import (
     not_converged,
     one_class,
 )
-from robustcode.doctor.checks.label_leakage import sides_changed
-from robustcode.doctor.checks.low_precision import FEWEST, GRIDS, ON_GRID, grid_of
-from robustcode.doctor.checks.null_test import by_chance
+from robustcode.checks.catalogue.label_leakage import sides_changed
+from robustcode.checks.catalogue.low_precision import FEWEST, GRIDS, ON_GRID, grid_of
+from robustcode.checks.catalogue.null_test import by_chance
 from robustcode.gradients import MOST_DRAWS, gradient_noise
 from robustcode.seeds import Streams
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from robustcode.checks import CHECKS, Check, Group
+from robustcode.checks.catalogue import every
+from robustcode.checks.pages import README, check_of, index, readme, told
 from robustcode.cli import app
-from robustcode.doctor import CHECKS, Check, Group
-from robustcode.doctor.checks import every
-from robustcode.doctor.pages import README, check_of, index, readme, told
 from robustcode.errors import UnknownNameError
 from robustcode.listing import listing
 
@@ -63,7 +63,7 @@ def test_no_two_checks_have_a_code_in_common() -> None:
 
 def test_the_table_in_the_documentation_is_that_of_the_registry() -> None:
     text = README.read_text()
-    # If this fails: python -m robustcode.doctor.pages
+    # If this fails: python -m robustcode.checks.pages
     assert readme(text) == text
     for check in every():
         assert f"| `{check.code}`" in index()

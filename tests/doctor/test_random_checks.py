@@ -13,17 +13,17 @@ import torch
 from torch import Tensor, nn
 
 from robustcode.checkpoint import load_classifier
+from robustcode.checks import CHECKS, Examination, examine
+from robustcode.checks.base import Looked, Page
+from robustcode.checks.catalogue.label_leakage import sides_changed
+from robustcode.checks.catalogue.low_precision import grid_of
+from robustcode.checks.catalogue.one_draw_luck import lucky_break, one_draw_error
 from robustcode.data import Dataset, from_arrays, load_data
 from robustcode.defenses import DEFENSES, Defense
 from robustcode.defenses.as_found import Among
 from robustcode.defenses.coded_smoothing import CodedSmoothing
 from robustcode.defenses.gaussian_noise import GaussianNoise
 from robustcode.defenses.identity import Identity
-from robustcode.doctor import CHECKS, Examination, examine
-from robustcode.doctor.base import Looked, Page
-from robustcode.doctor.checks.label_leakage import sides_changed
-from robustcode.doctor.checks.low_precision import grid_of
-from robustcode.doctor.checks.one_draw_luck import lucky_break, one_draw_error
 from robustcode.findings import Finding, Severity
 from robustcode.seeds import Streams
 from robustcode.threat import ThreatModel

@@ -15,16 +15,16 @@ from torch import Tensor, nn
 from robustcode.attacks import ATTACKS, FGSM, PGD, Attack, LossName
 from robustcode.attacks.base import Target
 from robustcode.checkpoint import load_classifier
+from robustcode.checks import Examination, Report, examine
+from robustcode.checks.beaten import ALARMS, LUCK, too_many
+from robustcode.checks.catalogue import every
+from robustcode.checks.catalogue.large_eps_above_chance import budgets
+from robustcode.checks.catalogue.loss_still_rising import last_rise
+from robustcode.checks.catalogue.unstable_loss import roughness
 from robustcode.components import Component
 from robustcode.data import load_data
 from robustcode.defenses import DEFENSES, Defense
 from robustcode.defenses.identity import Identity
-from robustcode.doctor import Examination, Report, examine
-from robustcode.doctor.beaten import ALARMS, LUCK, too_many
-from robustcode.doctor.checks import every
-from robustcode.doctor.checks.large_eps_above_chance import budgets
-from robustcode.doctor.checks.loss_still_rising import last_rise
-from robustcode.doctor.checks.unstable_loss import roughness
 from robustcode.findings import Finding
 from robustcode.plan import PlannedAttack
 from robustcode.seeds import Streams

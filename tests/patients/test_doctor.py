@@ -63,6 +63,7 @@ ALSO: dict[str, set[str]] = {
 AT_TIMES = {
     "saturated_softmax": {"declared-differentiable", "low-precision"},
     "SureOrSilent": {"gradient-free-better"},
+    "barrage": {"fixed-draw-holds"},
     "nearest_mates": {"not-converged", "loss-still-rising"},
     "rows_before": {"gradient-free-better", "loss-still-rising"},
 }
@@ -109,10 +110,11 @@ def test_a_patient_is_caught_by_what_names_its_flaw_and_by_what_follows_from_it(
 ) -> None:
     patient = PATIENTS[name]
     run = doctored(patient.spec, TOGETHER)
-    found = raised(run, "warning", "failure")
-    assert set(patient.caught_by) <= found | (raised(run, "info") & OF_OTHERS)
-    others = found - set(patient.caught_by)
-    assert ALSO[name] <= others <= ALSO[name] | AT_TIMES.get(name, set())
+    found = raised(run, "warning", "failure") | (raised(run, "info") & OF_OTHERS)
+    caught_by = set(patient.caught_by)
+    assert caught_by <= found
+    assert ALSO[name] <= found
+    assert found <= caught_by | ALSO[name] | AT_TIMES.get(name, set())
 
 
 @pytest.mark.parametrize("name", dear_ones_long(HONEST))
@@ -135,13 +137,12 @@ def test_every_honest_model_is_looked_at(honest_ones: Mapping[str, Honest]) -> N
     assert set(HONEST) == set(honest_ones)
 
 
-@pytest.mark.parametrize("how", [{"batch_size": 8}, {"batch_size": 8, "workers": 2}])
 @pytest.mark.parametrize("name", [*EACH_KIND, "plain"])
 def test_the_diagnosis_is_the_same_in_small_batches_and_by_many_workers(
-    name: str, how: dict[str, int], doctored: Doctored, honest_ones: Mapping[str, Honest]
+    name: str, doctored: Doctored, honest_ones: Mapping[str, Honest]
 ) -> None:
     spec = PATIENTS[name].spec if name in PATIENTS else honest_ones[name].spec
-    runs = [doctored(spec, TOGETHER), doctored(spec, TOGETHER, **how)]
+    runs = [doctored(spec, TOGETHER), doctored(spec, TOGETHER, batch_size=8, workers=2)]
     assert diagnosis(runs[0]) == diagnosis(runs[1])
     one, other = ([(line["code"], line["status"]) for line in r.summary["checks"]] for r in runs)
     assert one == other

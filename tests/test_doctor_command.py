@@ -1,0 +1,175 @@
+"""The doctor's command, and the suite that goes by what it finds."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from typer.testing import CliRunner
+
+import robustcode
+from robustcode.checkpoint import load_classifier
+from robustcode.cli import app
+from robustcode.commands import command_of, next_suite
+from robustcode.config import describe
+from robustcode.store import Run, load_run
+
+DIGITS = ["--model", "digits_cnn", "--data", "digits", "--threat", "linf:0.15"]
+
+
+class Detached(nn.Module):
+    """The shipped classifier, whose input is cut from the graph."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = load_classifier("digits_cnn", classes=10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model(x.detach())
+
+
+def doctored(out: Path, *words: str) -> tuple[Any, Run]:
+    done = CliRunner().invoke(app, ["doctor", *DIGITS, *words, "--out", str(out), "--quiet"])
+    assert done.exit_code == 0, done.output
+    return done, load_run(out)
+
+
+def adaptive(out: Path, model: nn.Module, **spec: Any) -> Run:
+    given: dict[str, Any] = {"suite": "adaptive", "samples": 24, "progress": False} | spec
+    return robustcode.attack(model, "digits", "linf:0.15", out, **given)
+
+
+def codes(run: Run, severity: str) -> set[str]:
+    return {f["code"] for f in run.findings if f["severity"] == severity}
+
+
+# ---- the command
+
+
+def test_the_doctor_looks_at_samples_spread_over_those_it_is_given(tmp_path: Path) -> None:
+    done, run = doctored(tmp_path / "run", "--samples", "63")
+    assert run.records["sample"].unique().tolist() == list(range(0, 63, 2))
+    assert [attack["name"] for attack in run.summary["attacks"]] == ["noise", "pgd"]
+    # Nothing is wrong with it: the next thing to do is to attack it in earnest.
+    assert codes(run, "failure") == codes(run, "warning") == set()
+    assert "--samples 63 --threat linf:0.15 --suite standard" in run.summary["next"]
+    assert run.summary["next"] in done.stdout.replace("\n", " ")
+    assert (tmp_path / "run" / "report" / "report.html").exists()
+
+
+def test_every_check_has_a_line_and_what_applies_is_printed(tmp_path: Path) -> None:
+    done, run = doctored(tmp_path / "run", "--samples", "32", "--defense", "bit-depth:bits=2")
+    lines = run.summary["checks"]
+    assert len({line["code"] for line in lines}) == len(lines) > 30
+    for line in lines:
+        printed = f" {line['code']} " in done.stdout
+        assert printed == (line["status"] != "not applicable")
+
+
+def test_the_evaluation_that_is_named_is_the_one_that_is_tested(tmp_path: Path) -> None:
+    _, run = doctored(tmp_path / "run", "--samples", "32", "--attack", "pgd:steps=2,step=0.05")
+    assert [attack["name"] for attack in run.summary["attacks"]] == ["pgd"]
+    assert "not-converged" in codes(run, "warning")
+    assert "--suite adaptive" in run.summary["next"]
+
+
+def test_the_call_is_the_command(tmp_path: Path) -> None:
+    _, told = doctored(tmp_path / "command", "--samples", "40")
+    run = robustcode.doctor(
+        *("digits_cnn", "digits", "linf:0.15", tmp_path / "call"), samples=40, progress=False
+    )
+    assert run.summary["checks"] == told.summary["checks"]
+    assert run.records.equals(told.records)
+    # Objects cannot be written down as a command.
+    model = load_classifier("digits_cnn", classes=10)
+    passed = robustcode.doctor(
+        *(model, "digits", "linf:0.15", tmp_path / "object"), samples=40, progress=False
+    )
+    assert passed.summary["next"] is None
+
+
+def test_passes_of_the_pilot_are_those_of_its_checks(tmp_path: Path) -> None:
+    _, run = doctored(tmp_path / "run", "--samples", "32")
+    diagnosis = run.summary["checks"]
+    attacks = sum(int(run.records[kind].sum()) for kind in ("forwards", "backwards"))
+    judged = 3 * 32  # the samples themselves, and two proposals of each
+    # Whether it remembers is asked before everything else, by no check.
+    judged += 16 * 9 + 16
+    spent = sum(line["forwards"] + line["backwards"] for line in diagnosis)
+    assert run.summary["cost"]["forwards"] + run.summary["cost"]["backwards"] == pytest.approx(
+        spent + attacks, abs=judged
+    )
+
+
+# ---- the command that is to be run next
+
+
+@pytest.mark.parametrize(
+    ("suite", "severity", "following"),
+    [
+        ("standard", "warning", "adaptive"),
+        (None, "failure", "adaptive"),
+        ("adaptive", "failure", "strong"),
+        ("strong", "failure", None),
+        ("standard", "info", None),
+    ],
+)
+def test_what_is_run_next(suite: str | None, severity: str, following: str | None) -> None:
+    assert next_suite(suite, [{"severity": severity}]) == following
+
+
+def test_a_spec_is_written_as_the_command_it_came_from() -> None:
+    spec = describe(
+        model="my net.py:make",
+        data="digits",
+        threat="linf:8/255",
+        defense="gaussian-noise:sigma=0.1",
+        suite="standard",
+        samples=50,
+        mean=(0.5,),
+        std=(0.25,),
+        seed=3,
+    )
+    assert command_of(spec, "run 1") == (
+        "robustcode attack --model 'my net.py:make' --mean 0.5 --std 0.25 --data digits "
+        "--samples 50 --defense gaussian-noise:sigma=0.1 --threat linf:8/255 --suite standard "
+        "--seed 3 --out 'run 1'"
+    )
+
+
+# ---- repair
+
+
+def test_a_cut_graph_is_mended_and_the_report_says_so(tmp_path: Path) -> None:
+    standard = adaptive(tmp_path / "fooled", Detached(), suite=None, attacks=["pgd"])
+    run = adaptive(tmp_path / "run", Detached())
+    plain = adaptive(tmp_path / "plain", load_classifier("digits_cnn", classes=10))
+    assert standard.summary["robust"]["accuracy"] > 0.8
+    assert run.summary["robust"]["accuracy"] == plain.summary["robust"]["accuracy"] < 0.1
+    (kept,) = (repair for repair in run.summary["repairs"] if repair["kept"])
+    assert kept["change"].startswith("mended:")
+    assert kept["before"] > 0.8 > 0.1 > kept["after"]
+    # What is answered no longer forbids to rely on the number.
+    assert "missing-gradient" in codes(standard, "failure")
+    assert codes(run, "failure") == set()
+    assert "answered: mended" in next(
+        f["what"] for f in run.findings if f["code"] == "missing-gradient"
+    )
+    assert plain.summary["repairs"] == []
+
+
+def test_a_mended_plan_is_the_same_for_any_worker_and_batch(tmp_path: Path) -> None:
+    runs = [
+        adaptive(tmp_path / f"{size}", Detached(), batch_size=size, workers=workers, samples=12)
+        for size, workers in ((12, 1), (4, 2))
+    ]
+    one, other = (run.records[["sample", "attack", "correct", "prediction"]] for run in runs)
+    assert one.equals(other)
+
+
+def test_the_resolved_spec_names_the_attacks_that_were_added(tmp_path: Path) -> None:
+    run = adaptive(tmp_path / "run", Detached(), samples=8)
+    text = (tmp_path / "run" / "spec.toml").read_text()
+    assert 'name = "mended"' in text
+    assert torch.equal(torch.tensor(run.spec["samples"]), torch.tensor(8))
