@@ -19,6 +19,7 @@ model = build_model("digits_linear", 2).eval()
 chosen = dict(attacks=["corners:tries=3"], defense="random-flip", samples=8, draws=4)
 run = attack(model, "stripes", "linf:0.1", "run", progress=False, **chosen)
 print(run.summary["samples"], run.summary["attacks"][0]["name"])
+assert "flat-scores" in [line["code"] for line in run.summary["checks"]]
 proved = certify(model, "stripes", "l2:0.001", "plane", "proved", progress=False, samples=8)
 print(proved.summary["certified"]["method"])
 """
@@ -36,7 +37,7 @@ def test_the_examples_run(tmp_path: Path) -> None:
 
 def test_there_is_an_example_of_each_kind() -> None:
     kinds = [re.findall(r"^@(\w+)\.register", block, flags=re.MULTILINE) for block in BLOCKS]
-    assert kinds == [["ATTACKS"], ["DEFENSES"], ["METHODS"], ["DATA"], ["MODELS"]]
+    assert kinds == [["ATTACKS"], ["DEFENSES"], ["CHECKS"], ["METHODS"], ["DATA"], ["MODELS"]]
 
 
 def test_the_examples_are_linted_as_the_rest_is(tmp_path: Path) -> None:

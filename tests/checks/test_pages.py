@@ -14,7 +14,7 @@ from robustcode.cli import app
 from robustcode.errors import UnknownNameError
 from robustcode.listing import listing
 
-CHECKS_FOLDER = README.parent / "checks"
+CHECKS_FOLDER = README.parent / "catalogue"
 # A paper, a name of a classical method, notes of ours that say where they read it, or our own idea.
 CITED = re.compile(r"arXiv:\d{4}\.\d{5}|\b(?:19|20)\d\d\b|research notes|AutoAttack|Fisher|ours")
 
