@@ -14,7 +14,16 @@ from torch import Tensor
 
 from robustcode.bracket import certified_among
 from robustcode.budget import Limit
-from robustcode.checks import Examination, Looked, Results, Stopped, examine, review, together
+from robustcode.checks import (
+    Examination,
+    Looked,
+    Results,
+    Stopped,
+    examine,
+    review,
+    said_again,
+    together,
+)
 from robustcode.checks.catalogue import every
 from robustcode.checks.figures import figures_of
 from robustcode.commands import command_of, next_suite
@@ -167,11 +176,13 @@ def _diagnose_on(size: int, spec: RunSpec, subject: Subject, modes: list[str]) -
         exam.facts, batch_coupled=first.facts.batch_coupled, stateful=first.facts.stateful
     )
     repairs = repair(exam, findings) if spec.suite in REPAIRED else []
+    told = answered(findings, repairs)
+    lines = together(*(report.looked for report in reports))
     ledgers = [first.ledger] if exam is first else [first.ledger, exam.ledger]
     return {
         "facts": dataclasses.asdict(dataclasses.replace(facts, remedies=remedies(repairs))),
-        "findings": [plain(finding) for finding in answered(findings, repairs)],
-        "checks": [dataclasses.asdict(line) for line in together(*(r.looked for r in reports))],
+        "findings": [plain(finding) for finding in told],
+        "checks": [dataclasses.asdict(line) for line in said_again(lines, told)],
         "repairs": [dataclasses.asdict(one) for one in repairs],
         "figures": figures_of(exam),
         "forwards": sum(int(ledger.forwards.sum()) for ledger in ledgers),
@@ -241,6 +252,7 @@ def _finish(
             asked=asked,
             stopped=_stopped(spec, asked - begun, left, within, idle),
             raised=frozenset(finding["code"] for finding in diagnosis["findings"]),
+            repaired=any(one["kept"] for one in diagnosis["repairs"]),
         )
     )
     findings = in_order([*diagnosis["findings"], *map(plain, report.findings)])

@@ -175,24 +175,23 @@ def answered(findings: Sequence[Finding], repairs: Sequence[Repair]) -> list[Fin
     """The findings, those as infos that an added attack has made harmless.
 
     A finding is answered where a repair was kept for it whose gradient breaks every sample once the
-    whole box is its budget, or by which hardly a pilot sample is left standing at eps.
+    whole box is its budget, or where all that were kept leave hardly a pilot sample standing.
     """
-    done = {}
-    for one in repairs:
-        for code in one.finding.split(", "):
-            if one.kept and (one.frees or one.after <= HARDLY):
-                done[code] = one
-    return [
-        replace(
-            found,
-            severity=Severity.INFO,
-            what=f"{found.what}; answered: {done[found.code].change} takes the pilot from "
-            f"{done[found.code].before:.1%} to {done[found.code].after:.1%}, and is added",
-        )
-        if found.code in done and _asks(found)
-        else found
-        for found in findings
-    ]
+    kept = [one for one in repairs if one.kept]
+    least = min((one.after for one in kept), default=1.0)
+    found = []
+    for finding in findings:
+        asked = [one for one in kept if finding.code in one.finding.split(", ")]
+        if _asks(finding) and asked and (least <= HARDLY or any(one.frees for one in asked)):
+            most = max(asked, key=lambda one: one.before - one.after)
+            finding = replace(
+                finding,
+                severity=Severity.INFO,
+                what=f"{finding.what}; answered: {most.change} takes the pilot from "
+                f"{most.before:.1%} to {most.after:.1%}, and is added",
+            )
+        found.append(finding)
+    return found
 
 
 class _Trial:

@@ -74,8 +74,8 @@ def adaptive(facts: Facts, norm: Norm) -> list[Component]:
     A random defence is attacked over as many draws as its gradients' measured noise asks for: by
     both losses, from the transfer example, with a step rule that sees the same draws at each step,
     and by momenta over fresh ones. One without gradients is attacked through its surrogate (see
-    target.DefendedTarget) and without gradients. At its end stands what the pilot's findings asked
-    for and was seen to help; see repair.
+    target.DefendedTarget) and without gradients. What the pilot's findings asked for and was seen
+    to help is run before these, which are then given what it left; see repair.
     """
     if facts.stochastic or facts.adversary == "batch":
         # Of a whole batch only what asks about all of it at once: each of these does.
@@ -97,13 +97,12 @@ def adaptive(facts: Facts, norm: Norm) -> list[Component]:
         ]
         blind = Component("square")
     without = [] if facts.differentiable else [blind]
-    remedies = map(Component.parse, facts.remedies)
     return [
         Component("noise"),
         *_moved(facts, Component("transfer")),
+        *map(Component.parse, facts.remedies),
         *followed,
         *without,
-        *remedies,
     ]
 
 

@@ -2,7 +2,7 @@
 
 from robustcode.checks.base import CHECKS, Check, Group, Looked, Page, Status, Untested
 from robustcode.checks.examination import Examination
-from robustcode.checks.examine import Report, examine, review, together
+from robustcode.checks.examine import Report, examine, review, said_again, together
 from robustcode.checks.results import Results, Stopped
 
 __all__ = [
@@ -19,5 +19,6 @@ __all__ = [
     "Untested",
     "examine",
     "review",
+    "said_again",
     "together",
 ]

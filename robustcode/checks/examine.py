@@ -83,6 +83,17 @@ def together(first: Iterable[Looked], second: Iterable[Looked]) -> list[Looked]:
     return sorted(lines.values(), key=lambda line: codes.index(line.code))
 
 
+def said_again(lines: Iterable[Looked], findings: Iterable[Finding]) -> list[Looked]:
+    """The lines of checks, with what is said of their findings by now."""
+    by_code = {finding.code: finding for finding in findings}
+    return [
+        replace(line, status=str(found.severity), said=found.what)
+        if (found := by_code.get(line.code)) is not None
+        else line
+        for line in lines
+    ]
+
+
 def _of_the_pilot(finding: Finding, check: Check, exam: Examination) -> Finding:
     """The finding, said of a pilot that the plan does not contain."""
     return replace(

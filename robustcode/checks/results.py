@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import pandas as pd
 
@@ -42,7 +42,7 @@ class Results:
         asked: samples the run was to look at.
         stopped: budgets that ran out.
         raised: codes of findings that the pilot raised.
-        figures: numbers of the summary that a check may need, by name.
+        repaired: whether attacks were added that get further than the planned ones.
     """
 
     records: pd.DataFrame
@@ -51,7 +51,7 @@ class Results:
     asked: int
     stopped: Sequence[Stopped] = ()
     raised: frozenset[str] = frozenset()
-    figures: Mapping[str, float] = field(default_factory=dict)
+    repaired: bool = False
 
     @property
     def controls(self) -> set[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -69,19 +69,21 @@ AT_TIMES = {
 }
 # It speaks of other evaluations than this one, whose attacks see the detector: an info.
 OF_OTHERS = {"detector-unseen"}
-# Above two seconds of CPU time.
+# Above two seconds of CPU time, or one of a kind of which another is tested.
 DEAR = {"nearest_mates", "coded_joint_gradient", "noise and a vote", "trades", "resnet20"}
+DEAR |= {"barrage", "cifar_cnn_a_mix"}
 HONEST = (
     *("plain", "adversarial", "noise and a vote", "trades", "resnet20"),
     *("cifar_cnn_a_adv", "cifar_cnn_a_mix", "mnist_cnn_a_adv", "WK17a"),
 )
-# Hidden state, hidden randomness, a dependence on the batch, and nothing hidden.
-EACH_KIND = ("cached_answers", "noisy_input", "rows_before")
+# Hidden state and nothing hidden; hidden randomness, and a dependence on the batch.
+EACH_KIND = ("cached_answers", "plain")
+OTHER_KINDS = ("noisy_input", "rows_before")
 TOGETHER = 64
 
 
-def dear_ones_long(names: tuple[str, ...]) -> list[Any]:
-    return [pytest.param(name, marks=pytest.mark.long if name in DEAR else ()) for name in names]
+def long_where(dear: Collection[str], names: Collection[str]) -> list[Any]:
+    return [pytest.param(name, marks=pytest.mark.long if name in dear else ()) for name in names]
 
 
 @pytest.fixture(scope="session")
@@ -104,7 +106,7 @@ def raised(run: Run, *severities: str) -> set[str]:
     return {finding["code"] for finding in run.findings if finding["severity"] in severities}
 
 
-@pytest.mark.parametrize("name", dear_ones_long(tuple(PATIENTS)))
+@pytest.mark.parametrize("name", long_where(DEAR, PATIENTS))
 def test_a_patient_is_caught_by_what_names_its_flaw_and_by_what_follows_from_it(
     name: str, doctored: Doctored
 ) -> None:
@@ -117,7 +119,7 @@ def test_a_patient_is_caught_by_what_names_its_flaw_and_by_what_follows_from_it(
     assert found <= caught_by | ALSO[name] | AT_TIMES.get(name, set())
 
 
-@pytest.mark.parametrize("name", dear_ones_long(HONEST))
+@pytest.mark.parametrize("name", long_where(DEAR, HONEST))
 def test_nothing_is_held_against_an_honest_model(
     name: str, doctored: Doctored, honest_ones: Mapping[str, Honest]
 ) -> None:
@@ -137,7 +139,7 @@ def test_every_honest_model_is_looked_at(honest_ones: Mapping[str, Honest]) -> N
     assert set(HONEST) == set(honest_ones)
 
 
-@pytest.mark.parametrize("name", [*EACH_KIND, "plain"])
+@pytest.mark.parametrize("name", long_where(OTHER_KINDS, (*EACH_KIND, *OTHER_KINDS)))
 def test_the_diagnosis_is_the_same_in_small_batches_and_by_many_workers(
     name: str, doctored: Doctored, honest_ones: Mapping[str, Honest]
 ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 import torch
@@ -37,7 +37,7 @@ class NoiseAsStrong(Check):
     And after the run when samples are still right and an attack leaves no fewer right than random
     noise does (for a stochastic defence, up to twice the standard error of the judge's draws). As
     one info for all attacks if neither takes anything from the clean accuracy: then eps may simply
-    be too small.
+    be too small; as infos where attacks were added that get further.
 
     Why it matters: a search that finds no more than chance has found nothing, so its accuracy says
     nothing about the defence.
@@ -102,8 +102,11 @@ class NoiseAsStrong(Check):
 
     def review(self, results: Results) -> Iterator[Finding]:
         """See Check.review."""
-        if results.threat.eps > 0:  # with no room to move, nothing can be told from noise
-            yield from compare_attacks(results.records, results.controls)
+        if results.threat.eps == 0:  # with no room to move, nothing can be told from noise
+            return
+        for found in compare_attacks(results.records, results.controls):
+            # That a planned attack is led astray is known by then, and answered by others.
+            yield replace(found, severity=Severity.INFO) if results.repaired else found
 
 
 def compare_attacks(records: pd.DataFrame, noise_names: set[str]) -> list[Finding]:
