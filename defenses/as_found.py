@@ -186,13 +186,13 @@ class FreshModule(nn.Module):
         return scores
 
 
-def copied(thing: T, shared: Sequence[Generators] | None = None) -> T:
+def copied(thing: T, shared: Sequence[object] | None = None) -> T:
     """A deep copy in the same modes that draws from the same generators as the original.
 
-    ``shared`` are those generators, where they are known.
+    ``shared`` are those generators, where they are known, and whatever else is not to be copied.
     """
     shared = generators(thing) if shared is None else shared
-    return copy.deepcopy(thing, {id(generator): generator for generator in shared})
+    return copy.deepcopy(thing, {id(one): one for one in shared})
 
 
 def generators(thing: object) -> list[Generators]:

@@ -11,7 +11,7 @@ from typing import Any
 from robustcode.reports.grids import Grid
 from robustcode.reports.pilot import Plot, Sizes, plots_of
 from robustcode.reports.table import Source, as_text, tables
-from robustcode.summary import OUTCOMES, tally
+from robustcode.summary import ANSWERED, OUTCOMES, tally
 
 # Beside the word, so that neither colour nor sign alone says how a check went.
 SIGNS = {
@@ -27,6 +27,7 @@ LOOKS = {"failure": "bad", "passed": "good", "not applicable": "none", "info": "
 # What a reader need not look at.
 QUIET = ("passed", "not applicable")
 KEPT = {"True": "kept", "False": "not kept"}
+ON_A_PILOT = "Most checks look at a pilot: a few of the samples, spread over all."
 # Codes of checks; nothing else is put into a command for the reader to copy.
 CODE = re.compile(r"[a-z][a-z0-9-]*")
 
@@ -127,11 +128,13 @@ def explained_by(code: str) -> str:
 
 
 def _line(entry: Mapping[str, Any]) -> Line:
+    # Which attack answered it is said where findings and changes are.
+    said, answered, _ = str(entry.get("said", "")).partition(ANSWERED)
     return Line(
         str(entry.get("code", "unnamed")),
         str(entry.get("group", "other")),
         str(entry.get("status", "unknown")),
-        str(entry.get("said", "")),
+        said + answered.rstrip(": "),
     )
 
 
@@ -159,6 +162,7 @@ def _grid(label: str, shelves: Iterable[Shelf]) -> Grid:
         ("result", "looks at", "check", "what was seen"),
         ("word", "word", "phrase", "phrase"),
         tuple(rows),
+        (ON_A_PILOT,),
     )
 
 

@@ -31,15 +31,21 @@ from robustcode.reports.proofs import Pair, bracket_verdict, pairs_of, proof_ver
 from robustcode.reports.references import references
 from robustcode.reports.table import Row, Source, as_text, rows_of, sources
 from robustcode.store import Run
+from robustcode.summary import ANSWERED
 
-SEVERITIES = ("failure", "warning", "info")
+WARNINGS = {"failure": "Do not rely on {}", "warning": "The evidence for {} is weakened"}
+NAMED = 4  # runs at which a verdict no longer names those that are concerned
 FACTS = ("device", "checkpoint_sha256", "data_sha256", "git", "versions", "schema")
 SHOWN = 12  # samples of a finding, or files of a data set, that are listed before "and n more"
 
 
 @dataclass(frozen=True)
 class Weakness:
-    """A finding as it is shown; ``explained`` is the command that prints the page of its check."""
+    """A finding as it is shown.
+
+    ``explained`` is the command that prints the page of its check; ``answered`` is whether an
+    attack was added that makes it harmless, so that nothing is left to be done.
+    """
 
     run: str
     code: str
@@ -49,6 +55,7 @@ class Weakness:
     figures: str
     samples: str
     explained: str = ""
+    answered: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,6 +95,16 @@ class Page:
     references: tuple[str, ...]
     rows: tuple[Row, ...]
     checkups: tuple[Checkup, ...] = ()
+
+    @property
+    def unanswered(self) -> tuple[Weakness, ...]:
+        """The findings that no added attack has answered."""
+        return tuple(finding for finding in self.findings if not finding.answered)
+
+    @property
+    def answered(self) -> tuple[Weakness, ...]:
+        """The others."""
+        return tuple(finding for finding in self.findings if finding.answered)
 
     @property
     def checked(self) -> tuple[Grid, ...]:
@@ -161,7 +178,7 @@ def compose(runs: Sequence[Run], not_begun: Sequence[str] = ()) -> Page:
         grids = [*grids[: len(pairs)], proofs_grid(proofs, rows), *grids[len(pairs) :]]
     return Page(
         title,
-        verdict + _not_begun(not_begun) + _warning(findings),
+        verdict + _not_begun(not_begun) + _warning(findings, len(found)),
         findings,
         tuple(grids),
         tuple(chart for chart in charts if chart.dots),
@@ -241,8 +258,14 @@ def _verdict(source: Source, rows: Sequence[Row]) -> str:
     if source.draws:
         parts.append(f"is random, so that these are expectations over {source.draws} draws")
     said = " and ".join(filter(None, [", ".join(parts[:-1]), *parts[-1:]])) or "was not measured"
-    count = source.run.summary.get("samples")
-    return f"On {counted(count or 0, 'sample')} of {source.fact('data')}, {source.label} {said}."
+    count = source.run.summary.get("samples") or 0
+    tested = source.run.summary.get("tested")
+    looked = f"{counted(count, 'sample')} of {source.fact('data')}"
+    if not isinstance(tested, int) or tested <= count:
+        return f"On {looked}, {source.label} {said}."
+    looked = f"{count} of the {tested} samples of {source.fact('data')}, spread over all"
+    after = "This is a test of the evaluation, not yet the evaluation."
+    return f"On {looked}, {source.label} {said}. {after}"
 
 
 def _group_verdict(group: Comparison, rows: dict[str, list[Row]]) -> str:
@@ -274,15 +297,16 @@ def _not_begun(threats: Sequence[str]) -> str:
     )
 
 
-def _warning(findings: Sequence[Weakness]) -> str:
-    """The end of the verdict: what the reader must know before believing it."""
-    failures, warnings = (
-        sum(finding.severity == severity for finding in findings) for severity in SEVERITIES[:2]
-    )
-    if failures:
-        return f" Do not rely on these numbers: {counted(failures, 'failure')} below."
-    if warnings:
-        return f" The evidence is weakened: {counted(warnings, 'warning')} below."
+def _warning(findings: Sequence[Weakness], runs: int) -> str:
+    """The end of the verdict: what the reader must know before believing it, and of which runs."""
+    for severity, said in WARNINGS.items():
+        grave = [finding for finding in findings if finding.severity == severity]
+        if grave:
+            concerned = list(dict.fromkeys(finding.run for finding in grave))
+            whose = "these numbers"
+            if len(concerned) < min(runs, NAMED):
+                whose = f"the numbers of {' and '.join(concerned)}"
+            return f" {said.format(whose)}: {counted(len(grave), severity)} below."
     return ""
 
 
@@ -313,15 +337,19 @@ def _shown(source: Source, finding: dict[str, Any]) -> Weakness:
     if paged and isinstance(figures, Mapping):
         figures = {name: _short(value) for name, value in figures.items()}
     code = str(finding.get("code", "unnamed"))
+    what = str(finding.get("what", ""))
+    severity = str(finding.get("severity", "unknown severity"))
+    answered = severity == "info" and ANSWERED in what
     return Weakness(
         source.label,
         code,
-        str(finding.get("severity", "unknown severity")),
-        _sentence(str(finding.get("what", ""))),
-        _sentence(str(finding.get("remedy", ""))),
+        severity,
+        _sentence(what),
+        "" if answered else _sentence(str(finding.get("remedy", ""))),
         as_text(figures),
         f"{', '.join(map(str, samples[:SHOWN]))}{more}",
         explained_by(code) if paged else "",
+        answered,
     )
 
 

@@ -195,7 +195,7 @@ def _json(page: Page) -> str:
     return json.dumps(content, indent=2, allow_nan=False) + "\n"
 
 
-def _told(finding: Weakness) -> dict[str, str]:
+def _told(finding: Weakness) -> dict[str, Any]:
     told = asdict(finding)
     del told["explained"]  # a sentence to the reader of a page
     return told

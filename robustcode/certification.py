@@ -21,7 +21,7 @@ from robustcode.progress import status
 from robustcode.proving import Proving, make_job, make_proving, prove_shard, refuse_detector
 from robustcode.shard import global_draws
 from robustcode.store import Run, RunFolder, load_run, write_atomic
-from robustcode.subject import Given, Subject, assemble, inputs_of, summary_labels
+from robustcode.subject import Given, Subject, assemble, inputs_of, summary_labels, unasked
 from robustcode.target import answerable, borrowed
 from robustcode.workers import Work, run_shards, threads
 
@@ -68,7 +68,7 @@ def _diagnose(spec: CertifySpec, subject: Subject, modes: list[str]) -> dict[str
     x, _ = subject.batch(pilot)
     with answerable("the model or its defence"), global_draws(spec.seed, subject.device):
         own = pilot.to(subject.device)
-        facts, report = test_facts(subject.defense, x, own, spec.seed, modes)
+        facts, report = test_facts(unasked(subject).defense, x, own, spec.seed, modes)
     return {
         "facts": dataclasses.asdict(dataclasses.replace(facts, adversary=spec.adversary.name)),
         "findings": [plain(finding) for finding in report.findings],

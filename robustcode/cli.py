@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,6 +28,8 @@ app = typer.Typer(
 
 # What Typer exits with when a command was interrupted.
 INTERRUPTED = 130
+# Columns beside a line's head that are too few to wrap text in.
+NARROW = 24
 CASCADE = (
     "the accuracy left after this attack and those before it, controls aside; it was given only "
     "what they had left standing"
@@ -202,7 +206,13 @@ def doctor(
     checkpoint: Checkpoint = None,
     mean: Mean = None,
     std: Std = None,
-    samples: Samples = None,
+    samples: Annotated[
+        int | None,
+        typer.Option(
+            help="The first N samples of the split, over which those looked at are spread; all if "
+            "not given."
+        ),
+    ] = None,
     indices: Indices = None,
     defense: Defense = "identity",
     adversary: Adversary = "solo",
@@ -220,6 +230,7 @@ def doctor(
     quiet: Quiet = False,
 ) -> None:
     """Test an evaluation on 32 samples: can its number be trusted, and what to run next."""
+    from robustcode.commands import INDICES
     from robustcode.doctoring import doctor as examine
     from robustcode.doctoring import usual
     from robustcode.reports import report as render
@@ -246,9 +257,13 @@ def doctor(
     found = examine(usual(spec) if suite is None and not attack else spec, out, show=not quiet)
     _print_checks(found.summary)
     page = render([out], out / "report")["html"]
-    if found.summary["next"]:
-        _say(f"next: {found.summary['next']}")
-    _say(str(page))
+    if command := found.summary["next"]:
+        if indices is not None:
+            command = command.replace(
+                f"--indices {INDICES}", shlex.join(["--indices", str(indices)])
+            )
+        _say(f"next: {command}")
+    _say(f"page: {page}")
 
 
 @app.command()
@@ -533,17 +548,20 @@ def demo(
 @app.command("list")
 def list_(
     what: Annotated[
-        str,
+        str | None,
         typer.Argument(
             help="attacks, defenses, adversaries, models, data, recipes, methods, rules, suites, "
-            "checks, or the attacks of a library: torchattacks, foolbox."
+            "checks, or the attacks of a library: torchattacks, foolbox; their names if not given."
         ),
-    ],
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """What is registered, built in and from plug-ins."""
-    from robustcode.listing import listing
+    from robustcode.listing import kinds, listing
 
+    if what is None:
+        typer.echo(json.dumps(kinds(), indent=2) if as_json else "\n".join(kinds()))
+        return
     entries = listing(what)
     if as_json:
         typer.echo(json.dumps(entries, indent=2))
@@ -575,7 +593,10 @@ def explain(
     """The page of a check: when it is raised, why it matters, what to do, and how it can err."""
     from robustcode.checks.pages import told
 
-    _say("\n\n".join(told(code)))
+    for place, paragraph in enumerate(told(code)):
+        if place:
+            _say("")
+        _tell("", paragraph)
 
 
 def main() -> None:
@@ -650,9 +671,7 @@ def _certify(spec: Any, out: Path, quiet: bool) -> None:
             f"{certified['correct']} at {summary['threat']}"
         )
     _print_table(heads, cells, notes)
-    for finding in summary["findings"]:
-        _say(f"{finding['severity']}: {finding['code']}: {finding['what']}")
-        _say(f"    {finding['remedy']}")
+    _print_findings(summary["findings"])
     _say(f"checks: {tally(line['status'] for line in summary['checks'])}")
     typer.echo(out)
 
@@ -690,17 +709,40 @@ def _evaluate(spec: Any, out: Path, quiet: bool) -> None:
     if summary["proved"]:
         notes.append(f"{summary['proved']} proved robust beforehand, not attacked")
     _print_table(heads, cells, notes)
-    for finding in summary["findings"]:
-        _say(f"{finding['severity']}: {finding['code']}: {finding['what']}")
-        _say(f"    {finding['remedy']}")
+    _print_findings(summary["findings"])
     _say(f"checks: {tally(line['status'] for line in summary['checks'])}")
     _say(str(out))
     if finished.stopped:
         raise typer.Exit(EngineError.exit_code)
 
 
+def _print_findings(findings: Sequence[Any], before: str = "") -> None:
+    """Each with its remedy; those that an added attack has answered in a line an attack."""
+    from robustcode.summary import ANSWERED
+
+    answered: dict[str, list[str]] = {}
+    for finding in findings:
+        what, _, by = finding["what"].partition(ANSWERED)
+        if by:
+            answered.setdefault(by, []).append(finding["code"])
+            continue
+        _tell(f"{before}{finding['severity']}: {finding['code']}: ", what, 4)
+        _tell("    ", finding["remedy"])
+    for by, codes in answered.items():
+        _tell(f"{before}answered: ", f"{', '.join(codes)}: {by}", 4)
+
+
 def _print_checks(summary: Any) -> None:
-    """One line a check, what does not apply left out, then the remedies."""
+    """What was looked at, one line a check, what to do, and how far the number can be trusted."""
+    from robustcode.repair import LEFT
+    from robustcode.summary import ANSWERED, tally
+
+    tested, of = summary["samples"], summary["tested"]
+    _tell(f"{summary['data']}: ", f"{tested} of {of} samples" + ", spread over all" * (tested < of))
+    rows = [("clean", summary["clean"]), *((a["name"], a) for a in summary["attacks"])]
+    rows += [("worst case", summary["robust"])]
+    right = ", ".join(f"{name} {row['accuracy']:.1%}" for name, row in rows)
+    _tell(f"right in {summary['threat']}: ", right)
     made = [line for line in summary["checks"] if line["status"] != "not applicable"]
     status = max((len(line["status"]) for line in made), default=0)
     code = max((len(line["code"]) for line in made), default=0)
@@ -709,13 +751,33 @@ def _print_checks(summary: Any) -> None:
         if line["group"] != group:
             group = line["group"]
             _say(f"{group}:")
-        _say(f"  {line['status']:{status}}  {line['code']:{code}}  {line['said']}")
-    spared = len(summary["checks"]) - len(made)
-    if spared:
-        _say(f"{spared} more checks do not apply")
-    for finding in summary["findings"]:
-        if finding["severity"] != "info":
-            _say(f"{finding['severity']}: {finding['code']}: {finding['remedy']}")
+        said, by, _ = line["said"].partition(ANSWERED)
+        _tell(f"  {line['status']:{status}}  {line['code']:{code}}  ", said + by.rstrip(": "))
+    answered = [finding for finding in summary["findings"] if ANSWERED in finding["what"]]
+    _print_findings(answered)
+    weak = [finding for finding in summary["findings"] if finding["severity"] != "info"]
+    # What no attack can answer comes first: until it is mended, an attack is spent in vain.
+    for head, found in (
+        (
+            "to mend first; then this again with another --out",
+            [f for f in weak if f["code"] in LEFT],
+        ),
+        ("to attack with, or to mend", [f for f in weak if f["code"] not in LEFT]),
+    ):
+        if found:
+            _say(f"{head}:")
+        for finding in found:
+            _tell(f"  {finding['severity']}: {finding['code']}: ", finding["remedy"], 4)
+    _say(f"checks: {tally(line['status'] for line in summary['checks'])}")
+    grave = any(finding["severity"] == "failure" for finding in weak)
+    verdict = f"nothing was found that weakens the evidence, on {tested} of {of} samples"
+    if answered:
+        verdict = (
+            f"what was found is answered by attacks that were added, on {tested} of {of} samples"
+        )
+    if weak:
+        verdict = "do not rely on these accuracies" if grave else "the evidence is weakened"
+    _say(f"verdict: {verdict}")
 
 
 def _print_curve(traced: Any) -> None:
@@ -730,9 +792,7 @@ def _print_curve(traced: Any) -> None:
     for threat in traced.threats[len(traced.runs) :]:
         _say(f"{threat} was not begun: the same command with more time goes on")
     for point, run in zip(traced.points, traced.runs, strict=True):
-        for finding in run.summary["findings"]:
-            _say(f"{point['threat']}: {finding['severity']}: {finding['code']}: {finding['what']}")
-            _say(f"    {finding['remedy']}")
+        _print_findings(run.summary["findings"], f"{point['threat']}: ")
     _say(str(traced.path))
 
 
@@ -775,6 +835,29 @@ def _folded(name: str, width: int) -> str:
             lines.append("  ")
         lines[-1] += part
     return "\n".join(line.rstrip() for line in lines)
+
+
+def _tell(head: str, text: str, indent: int | None = None) -> None:
+    """Head and text: one line for programs, on a terminal as many as it takes under the text.
+
+    ``indent`` is where further lines begin; under the text if None.
+    """
+    console = Console(file=sys.stdout)
+    if not console.is_terminal:
+        _say(head + text)
+        return
+    under = len(head) if indent is None else indent
+    if console.width - under < NARROW:
+        under = 4
+    for line in textwrap.wrap(
+        head + text,
+        console.width,
+        subsequent_indent=" " * under,
+        # Not within a name: attacks and codes are to be copied.
+        break_long_words=False,
+        break_on_hyphens=False,
+    ):
+        _say(line)
 
 
 def _say(text: str) -> None:

@@ -12,6 +12,8 @@ from robustcode.config import RunSpec
 ADAPTIVE = ("adaptive", "strong")
 # What decides neither the numbers nor the attacks of a run.
 SHORT = ("workers", "threads", "batch_size", "seed", "device", "draws")
+# Stands for the file that the samples were named in: a spec holds what was in it.
+INDICES = "FILE"
 
 
 def command_of(spec: RunSpec, out: str) -> str:
@@ -23,6 +25,7 @@ def command_of(spec: RunSpec, out: str) -> str:
         "std": ",".join(f"{value:g}" for value in spec.std),
         "data": spec.data,
         "samples": spec.samples,
+        "indices": INDICES if spec.indices else None,
         "defense": str(spec.defense) if spec.defense.name != "identity" else None,
         "adversary": str(spec.adversary) if str(spec.adversary) != "solo" else None,
         "threat": str(spec.threat),

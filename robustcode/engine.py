@@ -25,6 +25,7 @@ from robustcode.checks import (
     together,
 )
 from robustcode.checks.catalogue import every
+from robustcode.checks.examination import DRAWS, FEWEST_DRAWS
 from robustcode.checks.figures import figures_of
 from robustcode.commands import command_of, next_suite
 from robustcode.components import settings_of
@@ -45,6 +46,7 @@ from robustcode.subject import (
     Subject,
     as_tested,
     assemble,
+    choose,
     inputs_of,
     summary_labels,
     unasked,
@@ -114,8 +116,12 @@ def evaluate(
             work = Work(make_job, spec, given, inputs, facts, len(trial.attacks))
             shards = dict(enumerate(subject.shards(spec.batch_size)))
             idle = run_shards(work, partial(run_shard, trial), shards, folder, show, deadline)
-            following = None if given != Given() else (asked_for or spec, asked_for is not None)
-            _finish(spec, trial, diagnosis, folder, idle, following)
+            # Objects cannot be named in a command.
+            following = (asked_for or spec) if given == Given() else None
+            tested = None
+            if asked_for is not None:
+                tested = len(choose(asked_for, len(subject.data), subject.data.name))
+            _finish(spec, trial, diagnosis, folder, idle, (following, tested))
     return load_run(out)
 
 
@@ -206,6 +212,8 @@ def examination(size: int, spec: RunSpec, subject: Subject, modes: list[str]) ->
         search=for_search(subject.defense, subject.images(pilot[:2])),
         adversary=subject.adversary,
         plan_of=partial(resolve, spec),
+        # Fewer where the judge of the run makes fewer, which is a finding of its own.
+        draws=min(spec.draws, max(FEWEST_DRAWS, DRAWS // subject.defense.votes)),
         whole_batch=_whole_batch(subject),
         data=subject.data,
         chosen=samples,
@@ -226,7 +234,7 @@ def _finish(
     diagnosis: dict[str, Any],
     folder: RunFolder,
     idle: bool,
-    following: tuple[RunSpec, bool] | None,
+    following: tuple[RunSpec | None, int | None],
 ) -> None:
     entries = folder.manifest["shards"]["files"]
     rows: list[Record] = []
@@ -251,7 +259,12 @@ def _finish(
             threat=spec.threat,
             asked=asked,
             stopped=_stopped(spec, asked - begun, left, within, idle),
-            raised=frozenset(finding["code"] for finding in diagnosis["findings"]),
+            # One that an added attack has answered is looked for again in what became of it.
+            raised=frozenset(
+                finding["code"]
+                for finding in diagnosis["findings"]
+                if finding["severity"] != "info"
+            ),
             repaired=any(one["kept"] for one in diagnosis["repairs"]),
         )
     )
@@ -281,22 +294,27 @@ def _finish(
             load_run(spec.certified), records["sample"], str(spec.threat), spec.threat.eps
         )
     summary |= summary_labels(spec)
-    summary["next"] = _next(following, findings, folder.path)
+    summary["tested"] = following[1]
+    summary["next"] = _next(*following, findings, folder.path)
     folder.finish(findings, summary)
 
 
 def _next(
-    following: tuple[RunSpec, bool] | None, findings: list[dict[str, Any]], out: Path
+    spec: RunSpec | None, tested: int | None, findings: list[dict[str, Any]], out: Path
 ) -> str | None:
-    """The command to run next: of a spec that can be written down, given whether it was a test."""
-    if following is None:
+    """The command to run next, of a spec that can be written down.
+
+    After a test of ``tested`` samples with nothing found that is the evaluation that was tested.
+    """
+    if spec is None:
         return None
-    spec, tested = following
-    suite = next_suite(spec.suite, findings) or ("standard" if tested else None)
-    if suite is None:
+    suite = next_suite(spec.suite, findings)
+    if suite is None and tested is None:
         return None
+    suite = suite or spec.suite or "standard"
     further = dataclasses.replace(spec, suite=suite, attacks=(), cascade=None, warm=None)
-    return command_of(further, f"{out.name}-{suite}")
+    # Beside the run, also where that is the folder somebody stands in.
+    return command_of(further, f"{out if out.name else out.resolve()}-{suite}")
 
 
 def _stopped(

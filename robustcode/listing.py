@@ -26,7 +26,27 @@ def listing(what: str) -> list[dict[str, Any]]:
         return _library(what)
     if what == "checks":
         return _checks()
-    kinds: dict[str, Callable[[], Table]] = {
+    tables = _tables()
+    if what not in tables:
+        raise UnknownNameError(
+            f"nothing called {what!r} can be listed.{suggestion(what, kinds())} "
+            f"Known: {', '.join(kinds())}."
+        )
+    table = tables[what]()
+    names: Iterable[str] = table
+    entries = [_entry(table, name) for name in names]
+    if isinstance(table, Registry):
+        entries += [_line(prefix, family) for prefix, family in table.families.items()]
+    return entries
+
+
+def kinds() -> list[str]:
+    """What can be listed."""
+    return [*_tables(), "checks", *LIBRARIES]
+
+
+def _tables() -> dict[str, Callable[[], Table]]:
+    return {
         "attacks": _attacks,
         "defenses": _defenses,
         "adversaries": _adversaries,
@@ -37,18 +57,6 @@ def listing(what: str) -> list[dict[str, Any]]:
         "rules": _rules,
         "suites": _suites,
     }
-    known = [*kinds, "checks", *LIBRARIES]
-    if what not in kinds:
-        raise UnknownNameError(
-            f"nothing called {what!r} can be listed.{suggestion(what, known)} "
-            f"Known: {', '.join(known)}."
-        )
-    table = kinds[what]()
-    names: Iterable[str] = table
-    entries = [_entry(table, name) for name in names]
-    if isinstance(table, Registry):
-        entries += [_line(prefix, family) for prefix, family in table.families.items()]
-    return entries
 
 
 def _line(prefix: str, family: Family) -> dict[str, Any]:

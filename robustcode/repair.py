@@ -8,13 +8,16 @@ from dataclasses import dataclass, replace
 import torch
 
 from robustcode.attacks import ATTACKS
+from robustcode.attacks.losses import LossName
+from robustcode.attacks.pgd import PGD
 from robustcode.checks import Examination
-from robustcode.checks.catalogue.whole_box_holds import EFFECT
+from robustcode.checks.catalogue.whole_box_holds import BOX_STEPS, EFFECT
 from robustcode.checks.pilot import stands_out
 from robustcode.components import Component, Scalar
 from robustcode.findings import Finding, Severity
 from robustcode.gradients import draws_for
 from robustcode.mending import applicable, is_stochastic
+from robustcode.summary import ANSWERED
 
 # Steps with which a change is tried on the pilot, and steps and starts of the attack that is added
 # for it.
@@ -41,8 +44,8 @@ class Repair:
         after: the same by it as well.
         samples: how many they are.
         kept: whether it is added to the attacks of the run, with more steps.
-        frees: with the whole box as budget it breaks all that stands, so that its gradient leads
-            somewhere.
+        frees: with the whole box as budget the gradient that it follows leads from every sample
+            that stands to another class, or no sample stands.
     """
 
     finding: str
@@ -124,19 +127,48 @@ PRESCRIBED: dict[str, tuple[Prescription, ...]] = {
 # Findings that no attack answers: about the numbers' meaning, or about what is declared.
 LEFT = frozenset(
     {
+        # model and data
         "train-mode",
         "inputs-outside-box",
-        "not-reproducible",
+        "non-finite-logits",
+        "one-class",
+        "duplicated-samples",
+        "mislabelled-samples",
+        # declared against tested
         "declared-stochastic",
         "declared-deterministic",
         "declared-uncoupled",
+        "declared-detector",
+        "declared-decisive",
+        "declared-rejection",
+        "passes-undeclared",
         "state-changed",
-        "duplicated-samples",
-        "mislabelled-samples",
+        "adapts-at-test-time",
+        # what a verdict is
+        "not-reproducible",
         "null-test",
+        "one-draw-luck",
+        "silent-success",
+        "batch-size-matters",
+        "order-matters",
         "mates-matter",
         "label-leakage",
         "cross-gradient",
+    }
+)
+
+
+# Findings after which no gradient is to be relied on alone.
+MISLED = frozenset(
+    {
+        "declared-differentiable",
+        "missing-gradient",
+        "zero-gradient",
+        "non-finite-gradient",
+        "unstable-loss",
+        "whole-box-holds",
+        "large-eps-above-chance",
+        "gradient-free-better",
     }
 )
 
@@ -167,27 +199,38 @@ def repair(exam: Examination, findings: Sequence[Finding]) -> list[Repair]:
 
 
 def remedies(repairs: Sequence[Repair]) -> tuple[str, ...]:
-    """The attacks that are added for the repairs that were kept, as they are named."""
-    return tuple(str(_stronger(Component.parse(one.change))) for one in repairs if one.kept)
+    """The attacks that are added for the repairs that were kept, as they are named.
+
+    Where gradients were found to mislead and a pilot sample stands after all that was tried, two
+    searches without gradients go with them, one of which asks for decisions alone: what was mended
+    may mislead yet.
+    """
+    kept = [_stronger(Component.parse(one.change)) for one in repairs if one.kept]
+    misled = any(MISLED & set(one.finding.split(", ")) for one in repairs)
+    if kept and misled and repairs[-1].after > 0:
+        blind = Component("square", {"queries": 10 * QUERIES}), Component("hopskipjump")
+        kept += [one for one in blind if one.name not in [other.name for other in kept]]
+    return tuple(map(str, kept))
 
 
 def answered(findings: Sequence[Finding], repairs: Sequence[Repair]) -> list[Finding]:
     """The findings, those as infos that an added attack has made harmless.
 
-    A finding is answered where a repair was kept for it whose gradient breaks every sample once the
-    whole box is its budget, or where all that were kept leave hardly a pilot sample standing.
+    A finding is answered where a repair was kept for it whose gradient leads to another class from
+    every sample once the whole box is its budget. All are where those that were kept leave hardly a
+    pilot sample standing, whichever finding they were tried for.
     """
     kept = [one for one in repairs if one.kept]
-    least = min((one.after for one in kept), default=1.0)
+    hardly = min((one.after for one in kept), default=1.0) <= HARDLY
     found = []
     for finding in findings:
-        asked = [one for one in kept if finding.code in one.finding.split(", ")]
-        if _asks(finding) and asked and (least <= HARDLY or any(one.frees for one in asked)):
+        asked = [one for one in kept if hardly or finding.code in one.finding.split(", ")]
+        if _asks(finding) and asked and (hardly or any(one.frees for one in asked)):
             most = max(asked, key=lambda one: one.before - one.after)
             finding = replace(
                 finding,
                 severity=Severity.INFO,
-                what=f"{finding.what}; answered: {most.change} takes the pilot from "
+                what=f"{finding.what}{ANSWERED}{most.change} takes the pilot from "
                 f"{most.before:.1%} to {most.after:.1%}, and is added",
             )
         found.append(finding)
@@ -232,15 +275,34 @@ class _Trial:
         )
 
     def freed(self, one: Repair) -> Repair:
-        """The repair, and whether its attack breaks what stands with the whole box as budget."""
+        """The repair, and whether its gradient leads away from what stands, the whole box allowed.
+
+        From the sample itself: a random image would be of another class most times, and tests no
+        gradient. What the plain model leads to, or a search without gradients, is no sign of one.
+        """
         exam = self.exam
-        attack = Component.parse(one.change).build(ATTACKS, "repair")
-        if not attack.needs_gradient:
-            return one
         rows = exam.right[self.held > 0]
         if len(rows) == 0:
             return replace(one, frees=True)
-        held = exam.pilot.held(attack, exam.whole_box, rows)
+        change = Component.parse(one.change)
+        if change.name in ("transfer", "square"):
+            return one
+        way = change.settings.get("way")
+        probe = PGD(
+            steps=BOX_STEPS,
+            step=0.1,
+            loss=LossName(str(change.settings.get("loss", LossName.MARGIN))),
+            draws=int(change.settings.get("draws", 1)),
+            random_start=False,
+        )
+        x_adv = probe.perturb(
+            exam.target if way is None else exam.target.mended(str(way)),
+            exam.x[rows],
+            exam.y[rows],
+            exam.whole_box,
+            exam.pilot.streams("freed", rows),
+        )
+        held = exam.pilot.verdict(x_adv, rows, "probe judge").share_right(exam.y[rows])
         allowed = 1 / exam.facts.classes + EFFECT if exam.facts.stochastic else 0.0
         return replace(one, frees=bool(float(held.mean()) <= allowed))
 

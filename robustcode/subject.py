@@ -112,6 +112,10 @@ def assemble(spec: Spec, given: Given) -> Subject:
     pooled = cls.batch_coupled or cls.needs_mates
     pool = {"mates": clean_pool(data, samples).to(device)} if pooled else {}
     defense: Defense = spec.defense.build(DEFENSES, "defense", model=model, **pool)
+    if not isinstance(getattr(defense, "model", None), nn.Module):
+        raise ConfigError(
+            f"defence {spec.defense.name!r} keeps no model; write the field model: nn.Module in it"
+        )
     adversary: Adversary = spec.adversary.build(ADVERSARIES, "adversary")
     if adversary.stacked and spec.threat.norm is not Norm.LINF:
         raise ConfigError(
@@ -126,7 +130,7 @@ def assemble(spec: Spec, given: Given) -> Subject:
     attacked = samples if adversary.stacked else samples[:0]
     defense = defense.facing(adversary, attacked.to(device), data.images(attacked).to(device))
     subject = Subject(defense, data, samples, device, adversary, spec.seed)
-    _try(unasked(subject), spec)
+    _try(subject, spec)
     return subject
 
 

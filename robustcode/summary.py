@@ -22,6 +22,8 @@ OUTCOMES = {
     "passed": ("passed", "passed"),
     "not applicable": ("does not apply", "do not apply"),
 }
+# In a finding, between what was found and the attack that was added for it; see repair.answered.
+ANSWERED = "; answered: "
 
 
 def summarise(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from robustcode.attacks.base import Ascent, Loss
 from robustcode.budget import Budget, Witness
 from robustcode.defenses.base import Defense
 from robustcode.defenses.identity import Identity
+from robustcode.defenses.wrapper import inside
 from robustcode.errors import ContractError, RobustcodeError
 from robustcode.importing import reason
 from robustcode.memory import BatchLimit, is_out_of_memory
@@ -120,13 +122,19 @@ class DefendedTarget:
 
     @property
     def undefended(self) -> DefendedTarget:
-        """The plain model inside the defence."""
-        return self.beside(self._defense.undefended)
+        """The plain model inside the defence, asked in batches with mates where that is."""
+        plain = self._defense.undefended
+        rows = self._defense.passes // max(1, inside(self._defense).passes)
+        return self.beside(plain) if rows <= 1 else self._beside(_Plain(model=plain, rows=rows))
 
     def beside(self, model: nn.Module) -> DefendedTarget:
-        """See Target.beside. What it gets wrong says nothing of the defence: no witness."""
+        """See Target.beside."""
+        return self._beside(Identity(model=model))
+
+    def _beside(self, other: Defense) -> DefendedTarget:
+        """Another face at the same expense. What it gets wrong is not the defence's: no witness."""
         return DefendedTarget(
-            Identity(model=model),
+            other,
             self._ledger,
             stochastic=False,
             differentiable=True,
@@ -176,6 +184,8 @@ class DefendedTarget:
             )
             if gradient is None:
                 gradient = torch.zeros_like(x)
+            elif 0 in gradient.stride():  # of a mean over pixels: one number in many places
+                gradient = gradient.clone(memory_format=torch.contiguous_format)
             # NaN would stay for ever in the iterate; a zero leaves it where it is. See findings.
             found.append(Ascent(scores.detach(), torch.nan_to_num_(gradient, nan=0.0)))
         return found
@@ -210,6 +220,18 @@ class DefendedTarget:
     def _see(self, x: Tensor, scores: Tensor, streams: Streams) -> None:
         if self._witness is not None:
             self._witness.see(x, scores.detach(), streams)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Plain(Identity):
+    """A model that is asked about several ``rows`` to answer for one."""
+
+    rows: int
+
+    @property
+    def passes(self) -> int:
+        """See Defense.passes."""
+        return self.rows
 
 
 @contextmanager

@@ -17,18 +17,22 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import robustcode
+from robustcode.certification import _diagnose
 from robustcode.checkpoint import load_classifier
 from robustcode.checks.state import Memory, memory_of
-from robustcode.config import RunSpec, describe, read_spec
+from robustcode.components import Component
+from robustcode.config import CertifySpec, RunSpec, describe, read_spec
 from robustcode.defenses import Defense, Identity
 from robustcode.defenses.as_found import MATES, Among, Fresh, copied
+from robustcode.errors import ConfigError
 from robustcode.fast import for_search
 from robustcode.findings import Facts
 from robustcode.importing import import_callable
 from robustcode.progress import Silent
 from robustcode.seeds import Streams
 from robustcode.subject import Given, as_tested, assemble
-from robustcode.target import Ledger, borrowed
+from robustcode.target import DefendedTarget, Ledger, borrowed
+from robustcode.threat import ThreatModel
 from robustcode.trial import make_job
 
 # As a user would have them in a file: worker processes make them anew.
@@ -423,3 +427,70 @@ def test_what_is_declared_or_cannot_be_copied_is_left(file: Path) -> None:
 def test_an_honest_model_is_taken_as_it_is(tmp_path: Path) -> None:
     codes, _ = records_of("digits_cnn", tmp_path / "run", 32)
     assert codes & {"declared-uncoupled", "state-changed", "not-reproducible"} == set()
+
+
+def test_the_plain_model_among_mates_costs_its_whole_batch(file: Path) -> None:
+    target = DefendedTarget(
+        among(patient(file, "coupled")),
+        ledger := Ledger(torch.arange(3)),
+        stochastic=False,
+        differentiable=True,
+    )
+    target.undefended.logits(images(3), streams_of(3))
+    assert ledger.forwards.tolist() == [1 + MATES] * 3
+
+
+def test_a_search_copy_sees_what_a_model_does_where_no_gradient_is_asked_for() -> None:
+    class TwoFaced(nn.Module):
+        """Answers with its own scores only where nobody follows them."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = load_classifier("digits_cnn", classes=10)
+
+        def forward(self, x: Tensor) -> Tensor:
+            scores: Tensor = self.network(x)
+            return -scores if torch.is_grad_enabled() else scores
+
+    defense = Identity(model=TwoFaced().eval().requires_grad_(False))
+    x, streams = images(4), streams_of(4)
+    faster = for_search(defense, x[:2])
+    with torch.no_grad():
+        found, own = faster.logits(x, streams), defense.logits(x, streams)
+    assert torch.allclose(found, own, atol=1e-3)
+
+
+def test_a_class_without_a_model_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    file = tmp_path / "bare.py"
+    file.write_text(
+        "from dataclasses import dataclass\n"
+        "from robustcode.defenses import Defense\n"
+        "@dataclass(frozen=True, kw_only=True)\n"
+        "class Bare(Defense):\n"
+        "    def logits(self, x, streams):\n"
+        "        return self.model(x)\n"
+    )
+    spec = RunSpec(
+        model="digits_cnn",
+        data="digits",
+        threat=ThreatModel.parse("linf:0.1"),
+        defense=Component(f"{file}:Bare"),
+        suite="quick",
+        samples=2,
+    )
+    with pytest.raises(ConfigError, match="keeps no model; write the field model"):
+        assemble(spec, Given())
+
+
+def test_a_proof_is_of_the_model_as_it_came(file: Path, tmp_path: Path) -> None:
+    spec = CertifySpec(
+        model=f"{file}:remembers",
+        data="digits",
+        threat=ThreatModel.parse("l2:0.1"),
+        defense=Component("smoothing"),
+        method=Component("cohen", {"n0": 2, "n": 2}),
+        samples=4,
+    )
+    subject = assemble(spec, Given())
+    _diagnose(spec, subject, [])
+    assert not any(getattr(m, "cache", None) for m in subject.defense.model.modules())

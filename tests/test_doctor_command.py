@@ -1,5 +1,6 @@
 """The doctor's command, and the suite that goes by what it finds."""
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,11 @@ from typer.testing import CliRunner
 
 import robustcode
 from robustcode.checkpoint import load_classifier
-from robustcode.cli import app
+from robustcode.cli import _print_checks, _print_findings, _tell, app
 from robustcode.commands import command_of, next_suite
 from robustcode.config import describe
 from robustcode.store import Run, load_run
+from robustcode.summary import ANSWERED
 
 DIGITS = ["--model", "digits_cnn", "--data", "digits", "--threat", "linf:0.15"]
 
@@ -56,6 +58,13 @@ def test_the_doctor_looks_at_samples_spread_over_those_it_is_given(tmp_path: Pat
     assert "--samples 63 --threat linf:0.15 --suite standard" in run.summary["next"]
     assert run.summary["next"] in done.stdout.replace("\n", " ")
     assert (tmp_path / "run" / "report" / "report.html").exists()
+    # It tells how much it looked at, and whether to believe what it saw.
+    assert "32 of 63 samples, spread over all" in done.stdout
+    assert (
+        "verdict: nothing was found that weakens the evidence, on 32 of 63 samples" in done.stdout
+    )
+    # What is to be run next stands beside the run, wherever that is.
+    assert run.summary["next"].endswith(f"--out {shlex.quote(str(tmp_path / 'run-standard'))}")
 
 
 def test_every_check_has_a_line_and_what_applies_is_printed(tmp_path: Path) -> None:
@@ -68,10 +77,36 @@ def test_every_check_has_a_line_and_what_applies_is_printed(tmp_path: Path) -> N
 
 
 def test_the_evaluation_that_is_named_is_the_one_that_is_tested(tmp_path: Path) -> None:
-    _, run = doctored(tmp_path / "run", "--samples", "32", "--attack", "pgd:steps=2,step=0.05")
+    named = tmp_path / "my indices.json"
+    named.write_text(str(list(range(32))))
+    words = ("--indices", str(named), "--attack", "pgd:steps=2,step=0.05")
+    done, run = doctored(tmp_path / "run", *words)
     assert [attack["name"] for attack in run.summary["attacks"]] == ["pgd"]
     assert "not-converged" in codes(run, "warning")
     assert "--suite adaptive" in run.summary["next"]
+    # A spec holds the indices and not the file, which only the command line knows.
+    assert "--indices FILE" in run.summary["next"]
+    assert f"--indices {shlex.quote(str(named))} " in done.stdout
+    assert "verdict: do not rely on these accuracies" in done.stdout
+
+
+def test_what_no_attack_answers_is_to_be_mended_first(capsys: pytest.CaptureFixture[str]) -> None:
+    found = [
+        {"code": code, "severity": "warning", "what": "It is.", "remedy": f"mend {code}"}
+        for code in ("weak-loss", "train-mode")
+    ]
+    accuracy = {"accuracy": 0.5}
+    said = {"data": "digits", "threat": "linf:0.1", "samples": 9, "tested": 9, "next": None}
+    told = {"clean": accuracy, "robust": accuracy, "attacks": [], "checks": [], "findings": found}
+    _print_checks({**said, **told})
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2:6] == [
+        "to mend first; then this again with another --out:",
+        "  warning: train-mode: mend train-mode",
+        "to attack with, or to mend:",
+        "  warning: weak-loss: mend weak-loss",
+    ]
+    assert lines[-1] == "verdict: the evidence is weakened"
 
 
 def test_the_call_is_the_command(tmp_path: Path) -> None:
@@ -100,6 +135,31 @@ def test_passes_of_the_pilot_are_those_of_its_checks(tmp_path: Path) -> None:
     assert run.summary["cost"]["forwards"] + run.summary["cost"]["backwards"] == pytest.approx(
         spent + attacks, abs=judged
     )
+
+
+def test_what_one_attack_answered_is_told_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    found = {"severity": "info", "what": "none", "remedy": "give a surrogate"}
+    codes = ("zero-gradient", "whole-box-holds")
+    done = [{**found, "code": code, "what": f"none{ANSWERED}square helps"} for code in codes]
+    _print_findings([*done, {**found, "code": "weak-loss"}])
+    assert capsys.readouterr().out.splitlines() == [
+        "info: weak-loss: none",
+        "    give a surrogate",
+        "answered: zero-gradient, whole-box-holds: square helps",
+    ]
+
+
+def test_lines_are_folded_for_a_terminal_and_whole_for_a_program(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    _tell("  passed  one-class  ", "samples are of more classes than one")
+    assert len(capsys.readouterr().out.splitlines()) == 1
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    _tell("  passed  one  ", "samples are of more classes than one")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == ["  passed  one  samples are of more", f"{' ' * 15}classes than one"]
 
 
 # ---- the command that is to be run next

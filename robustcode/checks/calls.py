@@ -94,12 +94,6 @@ class Calls:
         return self.first.shape[1]
 
 
-def charge(ledger: Ledger, defense: Defense, streams: Streams, backward: bool = False) -> None:
-    """Pay for a call of ``logits`` on the rows of ``streams``, and for a gradient of it."""
-    backwards = defense.backwards(streams) if backward else 0
-    ledger.charge(streams.samples, defense.forwards(streams), backwards)
-
-
 def differ(first: Tensor, second: Tensor, tolerance: float = ROUNDING) -> Tensor:
     """Rows that are not the same up to rounding, bool of shape (batch,); NaN equals NaN."""
     gone = (first.isfinite() != second.isfinite()).any(1)

@@ -12,9 +12,10 @@ from torch import Tensor
 from robustcode.accepted import accepted
 from robustcode.adversary import Adversary, Solo
 from robustcode.attacks.pgd import PGD
+from robustcode.checks.base import Untested
 from robustcode.checks.calls import Calls
 from robustcode.checks.inside import Inside, inside_of
-from robustcode.checks.pilot import Pilot
+from robustcode.checks.pilot import FEWEST_NOISY, Pilot
 from robustcode.checks.slopes import Slopes, slopes_of
 from robustcode.checks.state import Memory, memory_of
 from robustcode.checks.watched import Course, WatchedTarget, course_of
@@ -37,6 +38,9 @@ STOCHASTIC_SAMPLES = 16
 HELD_OUT = 8
 # Decisions of the judge per proposal in the pilot, for stochastic defences.
 DRAWS = 20
+# Of one whose decisions are made of several draws each, 20 over those, and these at least: rates of
+# false alarms are then the same (see tests/checks/test_false_alarms.py).
+FEWEST_DRAWS = 5
 # Pilot samples on which the noise of gradients is measured, and what stands for infinity in JSON.
 NOISE_SAMPLES = 16
 LARGEST_NOISE = 1e9
@@ -369,6 +373,16 @@ class Examination:
         if self.adversary_name == "mates":
             return "there is no plain model of other users' images"
         return None
+
+    def need_samples(self) -> None:
+        """Raise Untested where no change could stand out from the noise of so few samples."""
+        count = len(self.right)
+        noisy = self.no_fixed_answer is not None
+        if noisy and count < FEWEST_NOISY and bool((self.held > 0).any()):
+            raise Untested(
+                f"{count} samples are right without attack; {FEWEST_NOISY} are needed where single "
+                "decisions say little"
+            )
 
     @cached_property
     def whole_box(self) -> ThreatModel:

@@ -41,7 +41,7 @@ class Results:
         threat: what they were allowed.
         asked: samples the run was to look at.
         stopped: budgets that ran out.
-        raised: codes of findings that the pilot raised.
+        raised: codes of the pilot's findings that weaken the evidence.
         repaired: whether attacks were added that get further than the planned ones.
     """
 

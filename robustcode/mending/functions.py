@@ -44,7 +44,7 @@ def _applied(cls: type[Function], args: tuple[Any, ...], native: Callable[[], An
         return native()
     try:
         plain = cls.setup_context is not Function.setup_context
-        result = forward(*args) if plain else forward(_Context(), *args)
+        result = forward(*args) if plain else forward(_Context(args), *args)
     except RuntimeError:  # it writes where a graph forbids it
         return native()
     if not isinstance(result, Tensor):
@@ -58,7 +58,8 @@ def _applied(cls: type[Function], args: tuple[Any, ...], native: Callable[[], An
 class _Context:
     """Takes whatever a forward pass hands to the backward pass, which is not asked."""
 
-    needs_input_grad: tuple[bool, ...] = ()
+    def __init__(self, args: tuple[Any, ...]) -> None:
+        self.needs_input_grad = tuple(isinstance(a, Tensor) and a.requires_grad for a in args)
 
     def __getattr__(self, name: str) -> Callable[..., None]:
         return _nothing

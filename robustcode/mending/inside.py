@@ -18,11 +18,12 @@ from robustcode.seeds import Streams
 class Inside(Way):
     """The scores that the outermost module inside the model gives the input itself.
 
-    It must be one that is called with something ``identity.NEAR`` the input and answers by a row of
-    as many scores for each: the network that a model purifies inputs for, or whose answers it keeps
-    or changes. Its word is not the defence's, so the face is called stochastic: no sample leaves an
-    attack because this one gets it wrong, and candidates are compared by the defence's own scores.
-    To find the module costs a pass more, once.
+    It must be one that is called with something ``identity.NEAR`` an input, whatever it is called
+    with for others in the batch, and answers by a row of as many scores for each: the network that
+    a model purifies inputs for, or whose answers it keeps or changes. Its word is not the
+    defence's, so the face is called stochastic: no sample leaves an attack because this one gets it
+    wrong, and candidates are compared by the defence's own scores. To find the module costs a pass
+    more, once.
 
     Source: transfer from the static model, Croce et al. 2022, arXiv:2202.13711; to look for it
     inside the model is ours.
@@ -54,7 +55,7 @@ def _inner(model: nn.Module, follow: Scores, x: Tensor, streams: Streams) -> nn.
         z = args[0] if args else None
         if isinstance(z, Tensor) and isinstance(scores, Tensor) and scores.ndim == 2:
             guide = guide_for(x, z) if z.shape == x.shape else None
-            if guide is not None and len(scores) == len(x) and bool(near(z, guide).all()):
+            if guide is not None and len(scores) == len(x) and bool(near(z, guide).any()):
                 classifying[module] = scores.shape[1]
 
     whole = {model, model.model} if isinstance(model, Precise) else {model}

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import copy
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from robustcode.adversary import Adversary
+from robustcode.defenses.as_found import Among, Fresh, Generators, copied, generators
 from robustcode.defenses.base import Defense
-from robustcode.defenses.wrapper import with_model
+from robustcode.defenses.wrapper import Around, inside
 from robustcode.errors import RobustcodeError
 from robustcode.importing import reason
 from robustcode.memory import is_out_of_memory
@@ -21,45 +22,33 @@ from robustcode.seeds import Streams
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mended(Defense):
+class Mended(Around):
     """A defence as it is, with a surrogate that was made for it.
 
-    ``logits``, ``decide`` and all that is declared are the original's. It is for searching alone:
-    what is found is put to the original. A surrogate costs what the original's gradient does: one
-    pass of the model each way, if in float64 a longer one.
+    ``logits``, ``decide`` and all that is declared are the original's, which is ``inner``. It is
+    for searching alone: what is found is put to the original. A surrogate costs what the original's
+    gradient does: one pass of the model each way, if in float64 a longer one.
 
     Attributes:
-        model: the original's.
-        original: the defence that is mended.
         way: how, as ``identity`` or ``through+double``.
     """
 
-    model: nn.Module
-    original: Defense
+    differentiable: ClassVar[bool] = False
+
     way: str
     _follow: Scores = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        declared = {
-            "stochastic": self.original.stochastic or is_stochastic(self.way),
-            "batch_coupled": self.original.batch_coupled,
-            "needs_mates": self.original.needs_mates,
-            "differentiable": False,
-            "votes": self.original.votes,
-            "mean": self.original.mean,
-            "_follow": _followed(self.original, named(self.way)),
-        }
-        for name, value in declared.items():
-            object.__setattr__(self, name, value)
-
-    def logits(self, x: Tensor, streams: Streams) -> Tensor:
-        """See Defense.logits."""
-        return self.original.logits(x, streams)
+        super().__post_init__()
+        stochastic = self.inner.stochastic or is_stochastic(self.way)
+        object.__setattr__(self, "stochastic", stochastic)
+        object.__setattr__(self, "_follow", _followed(self.inner, named(self.way)))
 
     def surrogate(self, x: Tensor, streams: Streams) -> Tensor:
         """See Defense.surrogate. NotMendableError where the way does not lead through."""
         try:
-            scores = self._follow(x, streams)
+            with torch.enable_grad():
+                scores = self._follow(x, streams)
         except (RobustcodeError, MemoryError):
             raise
         except Exception as cause:
@@ -73,54 +62,9 @@ class Mended(Defense):
 
     def _refused(self, why: str) -> NotMendableError:
         return NotMendableError(
-            f"{type(self.original).__name__} cannot be mended by {self.way!r}: {why}; try another "
-            f"way of {', '.join(WAYS)}"
+            f"{type(inside(self.inner)).__name__} cannot be mended by {self.way!r}: {why}; try "
+            f"another way of {', '.join(WAYS)}"
         )
-
-    def decide(self, x: Tensor, streams: Streams) -> Tensor:
-        """See Defense.decide."""
-        return self.original.decide(x, streams)
-
-    @property
-    def passes(self) -> int:
-        """See Defense.passes."""
-        return self.original.passes
-
-    @property
-    def reaches_inside(self) -> bool:
-        """See Defense.reaches_inside."""
-        return self.original.reaches_inside
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        """See Defense.files."""
-        return self.original.files
-
-    @property
-    def batch(self) -> int:
-        """See Defense.batch."""
-        return self.original.batch
-
-    @property
-    def undefended(self) -> nn.Module:
-        """See Defense.undefended."""
-        return self.original.undefended
-
-    def forwards(self, streams: Streams) -> Tensor | int:
-        """See Defense.forwards."""
-        return self.original.forwards(streams)
-
-    def backwards(self, streams: Streams) -> Tensor | int:
-        """See Defense.backwards."""
-        return self.original.backwards(streams)
-
-    def facing(self, adversary: Adversary, samples: Tensor, x: Tensor) -> Defense:
-        """See Defense.facing."""
-        return mend(self.original.facing(adversary, samples, x), self.way)
-
-    def inputs(self, x: Tensor, streams: Streams) -> Tensor:
-        """See Defense.inputs."""
-        return self.original.inputs(x, streams)
 
 
 def mend(defense: Defense, way: str) -> Defense:
@@ -129,28 +73,84 @@ def mend(defense: Defense, way: str) -> Defense:
     It works on a copy of the model as it is now. UnknownNameError if there is no such way;
     NotMendableError if the model cannot be copied, or, when asked for scores, run in this way.
     """
-    return Mended(model=defense.model, original=defense, way=way)
+    return Mended(inner=defense, way=way)
 
 
-def _followed(original: Defense, ways: Sequence[Way]) -> Scores:
-    """The scores of a copy, mended by each way in turn."""
+def _followed(original: Defense, ways: Sequence[Way], shared: Sequence[Generators] = ()) -> Scores:
+    """The scores of a copy, mended by each way in turn; it draws from the ``shared`` generators.
+
+    Ways work within the situation that the engine puts a defence in: a batch with mates is theirs
+    as a whole, and each call that is to be the first is one of a copy of its own.
+    """
+    if isinstance(original, Fresh):
+        pristine = _copied(original.inner, shared)
+        own = generators(pristine)
+
+        def first(x: Tensor, streams: Streams) -> Tensor:
+            return _followed(pristine, ways, own)(x, streams)
+
+        return first
+    if isinstance(original, Around) and _is_situated(original):
+        follow = _followed(original.inner, ways, shared)
+        within = _Followed(inner=original.inner, follow=follow)
+        return dataclasses.replace(original, inner=within).surrogate
+    defense = _prepared(_copied(original, shared), ways)
+    plain = defense.differentiable or any(way.anew for way in ways)
+    follow = defense.logits if plain else defense.surrogate
+    for way in ways:
+        follow = _around(way, defense, follow)
+    return follow
+
+
+def _prepared(defense: Defense, ways: Sequence[Way]) -> Defense:
+    name = type(inside(defense)).__name__
     try:
-        replaced = with_model(original, copy.deepcopy(original.model))
+        for way in ways:
+            defense = way.prepared(defense)
+    except Exception as cause:
+        if is_out_of_memory(cause):
+            raise
+        raise NotMendableError(f"{name} cannot be mended so: {reason(cause)}") from cause
+    return defense
+
+
+def _is_situated(defense: Defense) -> bool:
+    """Whether the engine puts it among mates, or asks it anew each time."""
+    while isinstance(defense, Around):
+        if isinstance(defense, Among | Fresh):
+            return True
+        defense = defense.inner
+    return False
+
+
+def _copied(original: Defense, shared: Sequence[Generators]) -> Defense:
+    """All of it and not only the model: what the copy remembers is nothing to the original.
+
+    But for a pool of clean images, which is large and which nobody changes.
+    """
+    pool = getattr(inside(original), "mates", None)
+    try:
+        return copied(original, [*shared, *([] if pool is None else [pool])])
     except Exception as cause:
         if is_out_of_memory(cause):
             raise
         raise NotMendableError(
-            f"{type(original).__name__} cannot be mended: it or its model cannot be copied "
+            f"{type(inside(original)).__name__} cannot be mended: it or its model cannot be copied "
             f"({reason(cause)})"
         ) from cause
-    defense = replaced
-    for way in ways:
-        defense = way.prepared(defense)
-    plain = defense.differentiable or any(way.anew for way in ways)
-    follow: Scores = defense.logits if plain else defense.surrogate
-    for way in ways:
-        follow = _around(way, defense, follow)
-    return follow
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Followed(Around):
+    """A defence of whose scores others are followed; how it refuses is as it was."""
+
+    follow: Scores
+
+    def asked(self, what: str, x: Tensor, streams: Streams) -> Tensor:
+        """See Around.asked."""
+        if what in ("logits", "surrogate"):
+            return self.follow(x, streams)
+        return super().asked(what, x, streams)
 
 
 def _around(way: Way, defense: Defense, follow: Scores) -> Scores:

@@ -14,7 +14,7 @@ import tomli_w
 from robustcode.reports import report
 from robustcode.reports.pilot import Plot, Sizes
 from robustcode.reports.plots import drawn
-from robustcode.summary import OUTCOMES, tally
+from robustcode.summary import ANSWERED, OUTCOMES, tally
 
 HOSTILE = '<script>alert(1)</script> \\input{x} & 5% _ $x^2$ | `a` "q" [l](h) **b** #1 \u202e=1+1'
 FIGURES: dict[str, Any] = {
@@ -195,6 +195,45 @@ def test_a_finding_names_the_command_that_explains_it(tmp_path: Path) -> None:
     for form in ("html", "md", "tex"):
         text = files[form].read_text().replace("-{}", "-")
         assert re.findall(r"robustcode explain ([^\s`<}]*)", text) == ["zero-gradient"], form
+
+
+def test_what_an_added_attack_answered_is_folded_and_asks_for_nothing(tmp_path: Path) -> None:
+    open_one = {"code": "weak-loss", "severity": "info", "what": "It is.", "remedy": "Do."}
+    what = f"no gradient{ANSWERED}square takes the pilot from 90.0% to 10.0%, and is added"
+    done = {**open_one, "code": "zero-gradient", "what": what, "remedy": "Give a surrogate."}
+    files = report([run_with(tmp_path / "run", checks=CHECKS, findings=[done, open_one])], tmp_path)
+    page = Folded(files["html"].read_text())
+    assert "1 more, answered" in page.shown
+    assert what in page.folded
+    assert what not in page.shown
+    assert "It is." in page.shown
+    for form in ("html", "md", "tex"):
+        text = files[form].read_text()
+        assert "Give a surrogate" not in text, form
+        assert "Do." in text, form
+
+
+@pytest.mark.parametrize(
+    ("tested", "said"), [(500, "On 10 of the 500 samples of"), (10, "On 10 s")]
+)
+def test_a_page_says_of_how_many_samples_it_looked_at_some(
+    tested: int, said: str, tmp_path: Path
+) -> None:
+    run = run_with(tmp_path / "run", checks=CHECKS, tested=tested)
+    verdict = json.loads(report([run], tmp_path / "out")["json"].read_text())["verdict"]
+    assert verdict.startswith(said)
+    assert ("not yet the evaluation" in verdict) == (tested > 10)
+
+
+def test_a_failure_of_one_run_is_not_held_against_the_run_beside_it(tmp_path: Path) -> None:
+    finding = {"code": "zero-gradient", "severity": "failure", "what": "It is.", "remedy": "Do."}
+    bad, good = run_with(tmp_path / "bad", findings=[finding]), run_with(tmp_path / "good")
+    verdicts = [
+        json.loads(report(runs, tmp_path / "out")["json"].read_text())["verdict"]
+        for runs in ([bad, good], [bad, run_with(tmp_path / "worse", findings=[finding])])
+    ]
+    assert "rely on the numbers of digits_cnn (bad): 1 failure below" in verdicts[0]
+    assert "rely on these numbers: 2 failures below" in verdicts[1]
 
 
 def test_the_same_summary_gives_the_same_bytes(

@@ -9,8 +9,7 @@ from typing import Any, Protocol
 
 import pytest
 
-from robustcode.config import describe
-from robustcode.doctoring import doctor, usual
+import robustcode
 from robustcode.store import Run
 from robustcode.testing.patients import PATIENTS
 
@@ -92,11 +91,11 @@ def doctored(tmp_path_factory: pytest.TempPathFactory) -> Doctored:
     done: dict[str, Run] = {}
 
     def look(spec: Mapping[str, str], samples: int, **how: int) -> Run:
-        wanted = {**spec, "samples": samples, "batch_size": TOGETHER, **how}
+        wanted: dict[str, Any] = {**spec, "samples": samples, "batch_size": TOGETHER, **how}
         key = json.dumps(wanted, sort_keys=True)
         if key not in done:
             out = tmp_path_factory.mktemp("doctor") / "run"
-            done[key] = doctor(usual(describe(**wanted)), out, show=False)
+            done[key] = robustcode.doctor(**wanted, out=out, progress=False)
         return done[key]
 
     return look

@@ -65,6 +65,7 @@ class BehindTransfer(Check):
 
     def examine(self, exam: Examination) -> Iterator[Finding | None]:
         """See Check.examine."""
+        exam.need_samples()
         yield pilot_behind_transfer(exam.pilot, exam.allowed, exam.right, exam.held)
 
     def review(self, results: Results) -> Iterator[Finding | None]:
@@ -80,12 +81,7 @@ class BehindTransfer(Check):
 def pilot_behind_transfer(
     pilot: Pilot, threat: ThreatModel, rows: Tensor, held: Tensor
 ) -> Finding | None:
-    """``behind-transfer`` on the pilot, where every attack meets every sample.
-
-    ``held`` are the shares that PGD on the defence leaves right. Raised when ``transfer`` leaves
-    fewer, by five points and three standard errors, judged on the same fresh draws. See
-    ``behind_transfer``.
-    """
+    """The finding of BehindTransfer on some rows, of which PGD leaves the shares ``held`` right."""
     moved = pilot.held(Transfer(steps=STEPS, step=0.1), threat, rows)
     gain = held - moved
     if not pilot_beaten(gain):
@@ -96,18 +92,7 @@ def pilot_behind_transfer(
 
 
 def behind_transfer(records: pd.DataFrame, searches: Collection[str]) -> list[Finding]:
-    """``behind-transfer``: the plain model's adversarial inputs do better than every attack.
-
-    ``searches`` are the attacks that look at the defence itself. Raised when, on the samples that
-    all of them were run on, the best of them leaves more right than ``transfer`` by more than
-    twice the standard error of the paired difference. In a cascade none is run on what another
-    left no chance, so that it says little there: run the attacks each on every sample. Why it
-    matters: an attack that knows the defence must do at least as well as one that does not; if
-    not, its gradient misleads or its budget is short. What to do: more draws and steps, the
-    margin loss, a start from the transfer example; look at the gradient findings.
-
-    Source: Croce et al. 2022, arXiv:2202.13711, who found static attacks to do as well.
-    """
+    """The finding of BehindTransfer in records; ``searches`` look at the defence itself."""
     whole = records.groupby("attack").finished.transform("all").astype(bool)
     ran = records[whole & records.carried.isna() & ~records.proved.astype(bool)]
     table = ran.assign(right=ran.correct.astype(float)).pivot_table(

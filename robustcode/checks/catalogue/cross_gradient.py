@@ -111,6 +111,8 @@ def _undeclared(exam: Examination, x: Tensor, y: Tensor, samples: Tensor) -> tup
     with torch.enable_grad():
         losses = cross_entropy(exam.defense.logits(leaf, streams), y)
     own, joint = torch.zeros_like(leaf), torch.zeros_like(leaf)
+    if not losses.requires_grad:  # what attacks follow is a surrogate
+        raise Untested("its scores have no gradient, joint or own")
     for row, loss in enumerate(losses):
         (found,) = torch.autograd.grad(
             loss, leaf, retain_graph=True, allow_unused=True, materialize_grads=True

@@ -58,6 +58,7 @@ class DrawsTooFew(Check):
 
     def examine(self, exam: Examination) -> Iterator[Finding | None]:
         """See Check.examine."""
+        exam.need_samples()
         yield draws_too_few(exam.pilot, exam.attack, exam.allowed, exam.right, exam.note_draws)
 
 

@@ -24,9 +24,10 @@ class LargeEpsAboveChance(Check):
     """With a budget as large as half the box, samples are still right.
 
     Raised when the attack of the pilot, from its random start, leaves two samples or more, and more
-    than chance, 1 / classes, right with half the box as budget; for a stochastic defence more than
-    five points above chance. On the way eps is doubled, and each budget is tried on what still
-    stands: that is the curve over eps. What is random is tried at half the box alone.
+    than chance, 1 / classes, right with half the box as budget, for a stochastic defence more than
+    five points above chance; two of them or more of another class than the grey image. On the way
+    eps is doubled, and each budget is tried on what still stands: that is the curve over eps. What
+    is random is tried at half the box alone.
 
     Why it matters: half the box reaches the grey image from every sample. All samples can be made
     the same there, and so no classifier is right more often than it would be on one image: what
@@ -35,9 +36,10 @@ class LargeEpsAboveChance(Check):
     What to do: look for masked gradients; use restarts, the margin loss, a surrogate, square and
     transfer.
 
-    False alarms: none for the samples whose class is not that of the grey image, which is counted
-    in the finding: an input that breaks them is known. That the attack misses as much at eps is
-    inferred.
+    False alarms: none for the samples whose class is not that of the grey image, which are counted
+    in the finding: an input that breaks them is known. Where there are no two of them nothing is
+    said, as of a model that has one answer for most images. That the attack misses as much at eps
+    is inferred.
 
     Source: Carlini et al. 2019, arXiv:1902.06705, section 4: with a large budget accuracy must fall
     to that of guessing.
@@ -79,6 +81,8 @@ class LargeEpsAboveChance(Check):
             return
         largest = half if half.eps > exam.allowed.eps else exam.allowed
         missed = int((_grey(exam, stuck) != exam.y[stuck]).sum())
+        if missed < FEWEST:  # all are of the class of one image: there may be nothing to find
+            return
         yield Finding(
             code=self.code,
             severity=Severity.FAILURE,

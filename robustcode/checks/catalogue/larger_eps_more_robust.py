@@ -51,6 +51,7 @@ class LargerEpsMoreRobust(Check):
 
     def examine(self, exam: Examination) -> Iterator[Finding]:
         """See Check.examine."""
+        exam.need_samples()
         threat, wider, rows = exam.allowed, exam.wider, exam.right
         assert wider is not None
         held, after = exam.held, exam.held_under(wider)

@@ -91,7 +91,8 @@ def grid_of(scores: Tensor) -> str:
         scaled = values * steps
         # Beyond this a float32 has no digits left that could lie beside the grid.
         fine = scaled.abs() < ON_GRID * 2**23
-        off = (scaled - scaled.round()).abs() > ON_GRID
+        # What is small lies near to 0 whatever the grid, which says nothing.
+        off = (scaled - scaled.round()).abs() > ON_GRID * scaled.abs().clamp(max=1.0)
         if int(fine.sum()) >= FEWEST and not bool((off & fine).any()):
             return f"multiples of 1/{steps:g}"
     return ""

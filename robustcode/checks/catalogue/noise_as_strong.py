@@ -37,7 +37,8 @@ class NoiseAsStrong(Check):
     And after the run when samples are still right and an attack leaves no fewer right than random
     noise does (for a stochastic defence, up to twice the standard error of the judge's draws). As
     one info for all attacks if neither takes anything from the clean accuracy: then eps may simply
-    be too small; as infos where attacks were added that get further.
+    be too small; as infos where attacks were added to the plan, for what the pilot found, and some
+    attack does beat noise.
 
     Why it matters: a search that finds no more than chance has found nothing, so its accuracy says
     nothing about the defence.
@@ -67,6 +68,7 @@ class NoiseAsStrong(Check):
 
     def examine(self, exam: Examination) -> Iterator[Finding]:
         """See Check.examine."""
+        exam.need_samples()
         stochastic = exam.facts.stochastic
         # What chance or a whole batch decides is compared on all samples of it.
         every = exam.no_fixed_answer is not None
@@ -104,12 +106,12 @@ class NoiseAsStrong(Check):
         """See Check.review."""
         if results.threat.eps == 0:  # with no room to move, nothing can be told from noise
             return
-        for found in compare_attacks(results.records, results.controls):
-            # That a planned attack is led astray is known by then, and answered by others.
-            yield replace(found, severity=Severity.INFO) if results.repaired else found
+        yield from compare_attacks(results.records, results.controls, results.repaired)
 
 
-def compare_attacks(records: pd.DataFrame, noise_names: set[str]) -> list[Finding]:
+def compare_attacks(
+    records: pd.DataFrame, noise_names: set[str], repaired: bool = False
+) -> list[Finding]:
     """The findings of NoiseAsStrong.
 
     ``records`` has the columns of records.Record; ``noise_names`` are the attacks in it that only
@@ -117,18 +119,7 @@ def compare_attacks(records: pd.DataFrame, noise_names: set[str]) -> list[Findin
     a cascade that is the attack with those before it: on the samples that withstood one attack no
     other can be expected to beat noise. Samples that ``warm`` took over from an earlier run are no
     part of it: what broke them there, which may have been noise, is not known here. An attack that
-    a budget stopped is left out.
-
-    Raised when samples are still right and the attack leaves no fewer right than noise does (for
-    a stochastic defence, up to twice the standard error of the judge's draws). As one ``info`` for
-    all attacks if neither takes anything from the clean accuracy: then eps may simply be too small.
-
-    Why it matters: a search that finds no more than chance has found nothing, so its accuracy says
-    nothing about the defence.
-
-    What to do: look at the gradient findings; try loss=margin, more draws, or ``transfer``.
-
-    Source: Carlini et al. 2019, arXiv:1902.06705, section 4.
+    a budget stopped is left out. ``repaired``: attacks were added for what the pilot found.
     """
     # What was left of a stopped attack is no fair sample of it.
     whole = records.groupby("attack").finished.transform("all").astype(bool)
@@ -157,6 +148,9 @@ def compare_attacks(records: pd.DataFrame, noise_names: set[str]) -> list[Findin
     found = [held for held in compared if held is not None and not held.idle]
     idle = [held for held in compared if held is not None and held.idle]
     findings = [held.warning() for held in found]
+    if repaired and None in compared:
+        # That planned attacks are led astray is known by then, and another one gets further.
+        findings = [replace(one, severity=Severity.INFO) for one in findings]
     # Where ``warm`` took something, it is not true that nothing can be taken.
     return [*findings, _nothing_taken(idle)] if idle and not left_out else findings
 

@@ -65,6 +65,7 @@ class NotConverged(Check):
 
     def examine(self, exam: Examination) -> Iterator[Finding]:
         """See Check.examine."""
+        exam.need_samples()
         attack, once, held, rows = exam.attack, exam.once, exam.held, exam.right
         stochastic = exam.facts.stochastic
         draws = attack.draws if stochastic else 1
