@@ -80,12 +80,13 @@ class Target(Protocol):
         """Another classifier as a plain target, whose passes are charged to the same samples."""
         ...
 
-    def mended(self, way: str) -> Target:
+    def mended(self, way: str, optional: bool = False) -> Target:
         """The same defence followed by a surrogate made for it, paid for by the same samples.
 
         ``way`` is one of ``robustcode.mending.WAYS`` or several, as ``through+double``. ``logits``
         stay the defence's own; scores that come with a gradient may be on another scale or, of a
-        stochastic way, of inputs nearby or of a part of the model.
+        stochastic way, of inputs nearby or of a part of the model. NotMendableError where a way
+        does not lead through the defence, but for one that is ``optional``.
         """
         ...
 

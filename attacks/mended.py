@@ -32,6 +32,8 @@ class Mended(Attack):
         steps: its ascent steps, if it has such a setting; so for the others.
         restarts: its independent starts.
         draws: draws of the defence, and of a way that is random, averaged per step.
+        optional: follow the defence's own gradient where the way does not lead through, instead of
+            refusing.
     """
 
     way: str = "identity+through"
@@ -39,6 +41,7 @@ class Mended(Attack):
     steps: int = 100
     restarts: int = 1
     draws: int = 1
+    optional: bool = False
 
     def __post_init__(self) -> None:
         require_counts(self, "steps", "restarts", "draws")
@@ -50,7 +53,7 @@ class Mended(Attack):
         self, target: Target, x: Tensor, y: Tensor, threat: ThreatModel, streams: Streams
     ) -> Tensor:
         """See Attack.perturb."""
-        return self._attack().perturb(target.mended(self.way), x, y, threat, streams)
+        return self._attack().perturb(target.mended(self.way, self.optional), x, y, threat, streams)
 
     def _attack(self) -> Attack:
         cls: Any = ATTACKS.get(self.attack)

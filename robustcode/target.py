@@ -141,10 +141,10 @@ class DefendedTarget:
             width=self._limit,
         )
 
-    def mended(self, way: str) -> DefendedTarget:
+    def mended(self, way: str, optional: bool = False) -> DefendedTarget:
         """See Target.mended. What a surrogate gets wrong says little of the defence: no witness."""
         return DefendedTarget(
-            mend(self._original, way),
+            mend(self._original, way, optional),
             self._ledger,
             stochastic=self.stochastic or is_stochastic(way),
             differentiable=False,

@@ -16,6 +16,7 @@ from robustcode.checks.base import Untested
 from robustcode.checks.calls import Calls
 from robustcode.checks.inside import Inside, inside_of
 from robustcode.checks.pilot import FEWEST_NOISY, Pilot
+from robustcode.checks.shares import SERIOUS
 from robustcode.checks.slopes import Slopes, slopes_of
 from robustcode.checks.state import Memory, memory_of
 from robustcode.checks.watched import Course, WatchedTarget, course_of
@@ -23,7 +24,7 @@ from robustcode.data import Dataset
 from robustcode.defenses.as_found import Fresh
 from robustcode.defenses.base import Defense
 from robustcode.defenses.wrapper import inside
-from robustcode.findings import Facts, Finding
+from robustcode.findings import Facts, Finding, Severity
 from robustcode.gradients import gradient_noise
 from robustcode.judge import Verdict
 from robustcode.memory import rows_at_once
@@ -277,6 +278,15 @@ class Examination:
         # A suite may have none: what a pilot of PGD then says is said of the pilot.
         found = (p.attack for p in self.plan if isinstance(p.attack, PGD))
         return next(found, PGD(steps=STEPS))
+
+    def gravity(self, missed: float) -> Severity:
+        """Of what the pilot's attack misses on ``missed`` samples: how far the accuracy is off.
+
+        A failure where that is a tenth of them and nothing else in the plan searches.
+        """
+        alone = self.planned and sum(not p.attack.control for p in self.plan) == 1
+        grave = alone and missed >= SERIOUS * len(self.right)
+        return Severity.FAILURE if grave else Severity.WARNING
 
     @cached_property
     def once(self) -> PGD:

@@ -98,7 +98,6 @@ def _of_the_pilot(finding: Finding, check: Check, exam: Examination) -> Finding:
     """The finding, said of a pilot that the plan does not contain."""
     return replace(
         finding,
-        what=f"in a pilot of PGD with {exam.attack.steps} steps, which is not among the attacks of "
-        f"this run, {finding.what}",
+        what=f"in a pilot of PGD with {exam.attack.steps} steps, {finding.what}",
         remedy=check.otherwise or finding.remedy,
     )

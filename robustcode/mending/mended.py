@@ -31,21 +31,43 @@ class Mended(Around):
 
     Attributes:
         way: how, as ``identity`` or ``through+double``.
+        optional: where that does not lead through, follow the original's own face.
     """
 
     differentiable: ClassVar[bool] = False
 
     way: str
+    optional: bool = False
     _follow: Scores = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         stochastic = self.inner.stochastic or is_stochastic(self.way)
         object.__setattr__(self, "stochastic", stochastic)
-        object.__setattr__(self, "_follow", _followed(self.inner, named(self.way)))
+        object.__setattr__(self, "_follow", self._made())
+
+    def _made(self) -> Scores:
+        try:
+            return _followed(self.inner, named(self.way))
+        except NotMendableError:
+            if not self.optional:
+                raise
+            return self._own
+
+    def _own(self, x: Tensor, streams: Streams) -> Tensor:
+        followed = self.inner.logits if self.inner.differentiable else self.inner.surrogate
+        return followed(x, streams)
 
     def surrogate(self, x: Tensor, streams: Streams) -> Tensor:
         """See Defense.surrogate. NotMendableError where the way does not lead through."""
+        try:
+            return self._mended(x, streams)
+        except NotMendableError:
+            if not self.optional:
+                raise
+            return self._own(x, streams)
+
+    def _mended(self, x: Tensor, streams: Streams) -> Tensor:
         try:
             with torch.enable_grad():
                 scores = self._follow(x, streams)
@@ -67,13 +89,14 @@ class Mended(Around):
         )
 
 
-def mend(defense: Defense, way: str) -> Defense:
+def mend(defense: Defense, way: str, optional: bool = False) -> Defense:
     """``defense`` with a surrogate made by ``way``, one of ``WAYS`` or several: ``NAME+NAME``.
 
     It works on a copy of the model as it is now. UnknownNameError if there is no such way;
-    NotMendableError if the model cannot be copied, or, when asked for scores, run in this way.
+    NotMendableError if the model cannot be copied, or, when asked for scores, run in this way;
+    with ``optional`` the defence's own face is then followed.
     """
-    return Mended(inner=defense, way=way)
+    return Mended(inner=defense, way=way, optional=optional)
 
 
 def _followed(original: Defense, ways: Sequence[Way], shared: Sequence[Generators] = ()) -> Scores:

@@ -50,9 +50,9 @@ class Watched:
         """See Target.beside."""
         return Watched(self.target.beside(model), self.queries)
 
-    def mended(self, way: str) -> Watched:
+    def mended(self, way: str, optional: bool = False) -> Watched:
         """See Target.mended."""
-        return Watched(self.target.mended(way), self.queries)
+        return Watched(self.target.mended(way, optional), self.queries)
 
     @property
     def width(self) -> int:

@@ -30,7 +30,7 @@ class DeclaredDetector(Check):
 
     code = "declared-detector"
     group = Group.DECLARED
-    says = "it refuses as it declares"
+    says = "it refuses where it declares to, and nowhere else"
     also = ("declared-decisive", "declared-rejection")
 
     def examine(self, exam: Examination) -> Iterator[Finding | None]:

@@ -41,11 +41,11 @@ class DeclaredDeterministic(Check):
             return
         yield Finding(
             code=self.code,
-            severity=Severity.FAILURE,
+            severity=Severity.WARNING,
             what=f"declared deterministic, but on {int(varied.sum())} of {len(varied)} samples the "
             f"scores of {exam.calls.draws + 1} calls differ; it is evaluated as stochastic",
-            remedy="declare stochastic = True and draw from the streams given, or remove the "
-            "randomness (dropout, noise) from inference",
+            remedy="remove the randomness (dropout, noise) from inference; or make it a defence "
+            "that declares stochastic = True and draws from the streams given (CONTRIBUTING)",
             figures=shares(varied),
             samples=chosen(exam.samples, varied),
         )

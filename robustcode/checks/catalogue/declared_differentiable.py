@@ -50,7 +50,8 @@ class DeclaredDifferentiable(Check):
             severity=Severity.FAILURE,
             what=f"declared differentiable, but on all {len(useful)} samples its logits have no "
             "gradient in the input; attacks follow its surrogate",
-            remedy="declare differentiable = False and give a surrogate with a gradient (BPDA)",
+            remedy="run --suite adaptive, which makes surrogates; or give one, in a defence that "
+            "declares differentiable = False (BPDA)",
             figures=shares(~useful),
             samples=tuple(exam.samples[exam.finite].tolist()),
         )

@@ -53,6 +53,8 @@ class FixedDrawHolds(Check):
 
     def spared(self, exam: Examination) -> str | None:
         """See Check.spared."""
+        if exam.stochastic and exam.calls.unsteady.any():
+            return "its randomness does not come from the streams, so that no draw is known"
         return exam.no_search or exam.no_randomness or exam.no_plain_model
 
     def examine(self, exam: Examination) -> Iterator[Finding | None]:

@@ -34,7 +34,10 @@ class FlatRejection(Check):
 
     def spared(self, exam: Examination) -> str | None:
         """See Check.spared."""
-        return None if exam.defense.detector else "the defence refuses nothing"
+        found = exam.refusal[1]
+        if not exam.defense.detector or (found and found.code == "declared-detector"):
+            return "the defence refuses nothing"
+        return None
 
     def examine(self, exam: Examination) -> Iterator[Finding | None]:
         """See Check.examine."""

@@ -12,7 +12,7 @@ from robustcode.attacks.square import Square
 from robustcode.checks.base import CHECKS, Check, Group
 from robustcode.checks.beaten import too_many
 from robustcode.checks.examination import Examination
-from robustcode.findings import Finding, Severity
+from robustcode.findings import Finding
 
 # Queries of the search: an honest network loses next to nothing to so few.
 QUERIES = 100
@@ -27,7 +27,8 @@ class GradientFreeBetter(Check):
     Raised when Square with 100 queries breaks two or more of the samples that the pilot's gradient
     attack left right, and more than 1 % of them by an exact test at 1 %: 3 of 32 do. Where scores
     are so flat that most samples have no gradient at all, HopSkipJump is tried on 16 of them too,
-    which goes by decisions. Made on deterministic defences.
+    which goes by decisions. Made on deterministic defences. A failure where that is a tenth of the
+    pilot and no other attack of the plan searches.
 
     Why it matters: near a sample a gradient is worth as many queries as the input has values. A
     search that does without it and finds more shows that the gradients mislead, or that the attack
@@ -67,7 +68,7 @@ class GradientFreeBetter(Check):
             return
         yield Finding(
             code=self.code,
-            severity=Severity.WARNING,
+            severity=exam.gravity(broken),
             what=f"{type(attack).__name__} breaks {broken} of {len(rows)} pilot samples that PGD "
             f"with {exam.once.steps} steps leaves right",
             remedy="the gradients mislead, or the attack stops too early: look for what masks "

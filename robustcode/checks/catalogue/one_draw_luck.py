@@ -70,7 +70,7 @@ class OneDrawLuck(Check):
             gaps.append(mean - unlucky)
             error = one_draw_error(share)
             parts.append(
-                f"{name} {mean:.1%} of decisions are right (by one draw +- {error:.1%}), and "
+                f"{name} {mean:.1%} of decisions are right (by one draw ± {error:.1%}), and "
                 f"{unlucky:.1%} of samples in {tries} draws out of {tries}"
             )
             short = "clean" if share is clean else "attacked"
@@ -87,7 +87,7 @@ class OneDrawLuck(Check):
             code=self.code,
             severity=Severity.INFO,
             what="; ".join(parts) + "; numbers that count the worst draw are lower by up to "
-            f"{max(gaps):.1%}",
+            f"{100 * max(gaps):.1f} points",
             remedy="compare expected accuracies with expected accuracies; of a number from "
             "elsewhere ask how many draws and iterates could break a sample",
             figures=figures,

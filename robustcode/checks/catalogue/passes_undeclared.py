@@ -38,7 +38,7 @@ class PassesUndeclared(Check):
             return
         yield Finding(
             code=self.code,
-            severity=Severity.WARNING,
+            severity=Severity.INFO,
             what=f"{inside.passes} rows go through the model where {inside.declared} are declared, "
             f"for one draw on {inside.rows} samples",
             remedy=f"declare passes = {inside.passes / inside.rows:g} in the defence: budgets and "

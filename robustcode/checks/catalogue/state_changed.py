@@ -34,7 +34,7 @@ class StateChanged(Check):
 
     code = "state-changed"
     group = Group.DECLARED
-    says = "calls do not see each other"
+    says = "what was asked before does not change an answer"
 
     def examine(self, exam: Examination) -> Iterator[Finding]:
         """See Check.examine."""

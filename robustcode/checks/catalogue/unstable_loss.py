@@ -77,8 +77,8 @@ class UnstableLoss(Check):
             code=self.code,
             severity=Severity.WARNING,
             what=f"on {int(jumps.sum())} of {len(rows)} pilot samples that stand the loss jumps "
-            f"under noise of a tenth of eps: small moves are {usual:.2g} off a line in the median, "
-            "and 1 is what two unrelated halves are",
+            f"under noise of a tenth of eps: what two moves change together is off what each "
+            f"changes alone by {usual:.0%} in the median, and by a few percent where it is smooth",
             remedy="gradients lead nowhere here: follow a smooth surrogate, or a mean over "
             "noise, and run square and the transfer attack",
             figures={"roughness": usual, "jumps": float(jumps.sum()), "samples": float(len(rows))},

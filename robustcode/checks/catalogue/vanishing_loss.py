@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from robustcode.attacks.losses import LossName
 from robustcode.checks.base import CHECKS, Check, Group
 from robustcode.checks.examination import Examination
 from robustcode.checks.shares import chosen, shares
 from robustcode.checks.slopes import alive
-from robustcode.findings import Finding, Severity
+from robustcode.findings import Finding
 
 
 @CHECKS.register("vanishing-loss")
 class VanishingLoss(Check):
     """Cross-entropy has no gradient where the margin has one.
 
-    Raised when on some samples the gradient of cross-entropy alone is zero or underflows.
+    Raised when on some samples the gradient of cross-entropy alone is zero or underflows. A failure
+    where that is a tenth of the pilot and no other attack of the plan searches.
 
     Why it matters: logits that are scaled up, or very confident, saturate the softmax, and an
     attack on cross-entropy stands still where there is a way down.
@@ -39,12 +41,13 @@ class VanishingLoss(Check):
     def examine(self, exam: Examination) -> Iterator[Finding]:
         """See Check.examine."""
         slopes = exam.slopes
+        follows = exam.threat is not None and exam.attack.loss is LossName.CE
         vanished = ~alive(slopes.cross_entropy) & alive(slopes.margin) & slopes.finite
         if not vanished.any():
             return
         yield Finding(
             code=self.code,
-            severity=Severity.WARNING,
+            severity=exam.gravity(int(vanished.sum()) if follows else 0),
             what=f"on {int(vanished.sum())} of {len(vanished)} samples the gradient of "
             "cross-entropy is zero and that of the margin is not",
             remedy="attack with loss=margin or loss=dlr: the logits are too large for "

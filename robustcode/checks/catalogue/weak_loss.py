@@ -10,7 +10,7 @@ import torch
 from robustcode.attacks.losses import LossName
 from robustcode.checks.base import CHECKS, Check, Group
 from robustcode.checks.examination import Examination
-from robustcode.findings import Finding, Severity
+from robustcode.findings import Finding
 from robustcode.statistics import mcnemar
 
 # Samples that the other loss must break and the own must not, for the test to reach 5 %.
@@ -27,7 +27,7 @@ class WeakLoss(Check):
     plan raises, from the same starts with the same steps: by ten points of what is right without
     attack, and by more than paired noise allows (one-sided exact McNemar at 5 %: five gained and
     none lost). A plan that raises the margin, or a ratio of it, is held against cross-entropy. Made
-    on deterministic defences.
+    on deterministic defences. A failure where no other attack of the plan searches.
 
     Why it matters: the loss is no part of the defence. What another one breaks is broken, and the
     accuracy under this one is that of the loss.
@@ -69,7 +69,7 @@ class WeakLoss(Check):
         samples = exam.samples[rows[fell]]
         yield Finding(
             code=self.code,
-            severity=Severity.WARNING,
+            severity=exam.gravity(gained - lost),
             what=f"PGD with loss={other} breaks {gained} of {len(exam.right)} pilot samples that "
             f"it leaves right with loss={own.loss}, and the other way round {lost}",
             remedy=f"attack with loss={other}, and with targeted attacks",

@@ -45,8 +45,8 @@ class ZeroGradient(Check):
             severity=severity_of(zero),
             what=f"on {int(zero.sum())} of {len(zero)} samples the gradient of every loss through "
             f"{exam.followed} is zero",
-            remedy="give rounding, clipping or saturation a surrogate (BPDA), and run attacks that "
-            "need no gradient: noise, transfer",
+            remedy="give rounding, clipping or saturation a surrogate (BPDA), or run --suite "
+            "adaptive, which makes one, and square, which needs no gradient",
             figures=shares(zero),
             samples=chosen(exam.samples[exam.finite], zero),
         )
