@@ -186,7 +186,9 @@ def _diagnose_on(size: int, spec: RunSpec, subject: Subject, modes: list[str]) -
     lines = together(*(report.looked for report in reports))
     ledgers = [first.ledger] if exam is first else [first.ledger, exam.ledger]
     return {
-        "facts": dataclasses.asdict(dataclasses.replace(facts, remedies=remedies(repairs))),
+        "facts": dataclasses.asdict(
+            dataclasses.replace(facts, remedies=remedies(repairs, spec.threat.norm))
+        ),
         "findings": [plain(finding) for finding in told],
         "checks": [dataclasses.asdict(line) for line in said_again(lines, told)],
         "repairs": [dataclasses.asdict(one) for one in repairs],
@@ -213,11 +215,16 @@ def examination(size: int, spec: RunSpec, subject: Subject, modes: list[str]) ->
         adversary=subject.adversary,
         plan_of=partial(resolve, spec),
         # Fewer where the judge of the run makes fewer, which is a finding of its own.
-        draws=min(spec.draws, max(FEWEST_DRAWS, DRAWS // subject.defense.votes)),
+        draws=min(spec.draws, max(FEWEST_DRAWS, DRAWS // _passes_of(subject))),
         whole_batch=_whole_batch(subject),
         data=subject.data,
         chosen=samples,
     )
+
+
+def _passes_of(subject: Subject) -> int:
+    """Of one decision on one sample: what takes many is asked for fewer decisions in a pilot."""
+    return subject.defense.votes * max(1, subject.defense.passes)
 
 
 def _whole_batch(subject: Subject) -> tuple[Tensor, Tensor, Tensor] | None:

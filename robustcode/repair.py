@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 import torch
 
@@ -16,8 +17,9 @@ from robustcode.checks.pilot import stands_out
 from robustcode.components import Component, Scalar
 from robustcode.findings import Finding, Severity
 from robustcode.gradients import draws_for
-from robustcode.mending import applicable, is_stochastic
+from robustcode.mending import TOGETHER, WAYS, applicable, is_stochastic
 from robustcode.summary import ANSWERED
+from robustcode.threat import Norm
 
 # Steps with which a change is tried on the pilot, and steps and starts of the attack that is added
 # for it.
@@ -60,6 +62,10 @@ class Repair:
 def faces(exam: Examination) -> Iterator[Component]:
     """The gradient made anew in every way that works on this defence."""
     rows = exam.right[:EXAMPLES]
+    streams, tried = exam.streams[rows], len(WAYS) + len(TOGETHER)
+    # Each is asked for scores twice and for a gradient.
+    forwards, backwards = exam.defense.forwards(streams), exam.defense.backwards(streams)
+    exam.ledger.charge(streams.samples, 2 * tried * forwards, tried * backwards)
     for way in applicable(exam.defense, exam.x[rows]):
         draws = max(_draws(exam), BLURRED if is_stochastic(way) else 1)
         settings: dict[str, Scalar] = {
@@ -183,10 +189,11 @@ def repair(exam: Examination, findings: Sequence[Finding]) -> list[Repair]:
     if not asked or exam.no_search is not None or exam.adversary_name != "solo":
         return []
     candidates: dict[str, list[str]] = {}
+    prescribed = cache(lambda prescription: [str(component) for component in prescription(exam)])
     for code in asked:
         for prescription in PRESCRIBED.get(code, EVERYTHING):
-            for component in prescription(exam):
-                candidates.setdefault(str(component), []).append(code)
+            for change in prescribed(prescription):
+                candidates.setdefault(change, []).append(code)
     trial = _Trial(exam)
     tried = []
     for change, codes in candidates.items():
@@ -198,7 +205,7 @@ def repair(exam: Examination, findings: Sequence[Finding]) -> list[Repair]:
     return [trial.freed(one) if one.kept else one for one in tried]
 
 
-def remedies(repairs: Sequence[Repair]) -> tuple[str, ...]:
+def remedies(repairs: Sequence[Repair], norm: Norm) -> tuple[str, ...]:
     """The attacks that are added for the repairs that were kept, as they are named.
 
     Where gradients were found to mislead and a pilot sample stands after all that was tried, two
@@ -209,7 +216,9 @@ def remedies(repairs: Sequence[Repair]) -> tuple[str, ...]:
     misled = any(MISLED & set(one.finding.split(", ")) for one in repairs)
     if kept and misled and repairs[-1].after > 0:
         blind = Component("square", {"queries": 10 * QUERIES}), Component("hopskipjump")
-        kept += [one for one in blind if one.name not in [other.name for other in kept]]
+        taken = [one.name for one in kept]
+        known = (one for one in blind if norm in ATTACKS.get(one.name).norms)
+        kept += [one for one in known if one.name not in taken]
     return tuple(map(str, kept))
 
 

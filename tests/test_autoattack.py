@@ -35,7 +35,11 @@ def entries() -> list[Any]:
         return [pytest.param(None, id="absent")]
     listed = json.loads(OFFICIAL.read_text())["entries"].values()
     names = [f"{Path(e['checkpoint']).stem}-{e['eps']:.3f}" for e in listed]
-    return [pytest.param(e, id=name) for e, name in zip(listed, names, strict=True)]
+    dear = "resnet20"  # as long as all others together
+    return [
+        pytest.param(e, id=name, marks=pytest.mark.long if name.startswith(dear) else ())
+        for e, name in zip(listed, names, strict=True)
+    ]
 
 
 def evaluated(entry: dict[str, Any] | None, out: Path, suite: str) -> Run:

@@ -86,7 +86,7 @@ def test_a_finished_run_is_not_run_again(uninterrupted: Path) -> None:
     assert (uninterrupted / "summary.json").read_bytes() == summary
 
 
-@pytest.mark.parametrize("finished_shards", [0, 2])
+@pytest.mark.parametrize("finished_shards", [pytest.param(0, marks=pytest.mark.long), 2])
 def test_a_killed_run_resumed_gives_the_same_bytes(
     uninterrupted: Path, tmp_path: Path, finished_shards: int
 ) -> None:

@@ -41,7 +41,13 @@ def test_the_nearest_wrong_input_of_a_linear_classifier_is_found(name: str, norm
         assert ratio.max() <= LINEAR, problem.name
 
 
-@pytest.mark.parametrize(("name", "norm"), PAIRS)
+DEAR = {("deepfool", Norm.LINF), ("cw", Norm.L2)}
+
+
+@pytest.mark.parametrize(
+    ("name", "norm"),
+    [pytest.param(*pair, marks=pytest.mark.long if pair in DEAR else ()) for pair in PAIRS],
+)
 def test_what_is_found_on_digits_is_near_the_best_that_any_finds(name: str, norm: Norm) -> None:
     """On median, and with gradients in three of four; single samples end in another's cell."""
     best = torch.stack([on_digits(other, norm) for other, n in PAIRS if n is norm]).amin(0)

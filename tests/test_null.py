@@ -124,7 +124,9 @@ def test_every_attack_passes_the_null_test(name: str, shares: torch.Tensor, tmp_
     assert abs(run.summary["robust"]["accuracy"] - float(shares.mean())) < bound
 
 
-@pytest.mark.parametrize("suite", ["autoattack-rand", "adaptive"])
+@pytest.mark.parametrize(
+    "suite", [pytest.param("autoattack-rand", marks=pytest.mark.long), "adaptive"]
+)
 def test_what_a_suite_says_of_a_random_defence_is_what_fresh_draws_say(
     suite: str, tmp_path: Path
 ) -> None:

@@ -8,7 +8,7 @@ least 20 steps, and an attack may be stronger but not weaker. Listed values: REA
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -62,9 +62,20 @@ PUBLISHED = [
 ]
 
 
-@pytest.mark.parametrize(
-    "listed", PUBLISHED, ids=lambda p: f"{Path(p.checkpoint).stem}-{p.eps.replace('/', '_')}"
-)
+def rows() -> list[Any]:
+    """Those of the two deepest networks take most of the time."""
+    dear = ("cifar_resnet20", "mnist_trades_cnn")
+    return [
+        pytest.param(
+            row,
+            id=f"{Path(row.checkpoint).stem}-{row.eps.replace('/', '_')}",
+            marks=pytest.mark.long if row.model in dear else (),
+        )
+        for row in PUBLISHED
+    ]
+
+
+@pytest.mark.parametrize("listed", rows())
 def test_pgd_is_as_strong_as_published(listed: Published, tmp_path: Path) -> None:
     checkpoint = SHARED / "checkpoints" / listed.checkpoint
     if not checkpoint.exists():

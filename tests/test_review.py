@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -67,13 +67,11 @@ class Leaving(Faulty):
 class Disk(Faulty):
     """Fails like a disk would, far into the run."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.calls = 0
+    calls: ClassVar[int] = 0  # of all copies: there is one disk
 
     def forward(self, x: Tensor) -> Tensor:
-        self.calls += 1
-        if self.calls > 40:
+        Disk.calls += 1
+        if Disk.calls > 40:
             raise OSError(5, "the weights' server went away")
         return super().forward(x)
 

@@ -39,8 +39,8 @@ STOCHASTIC_SAMPLES = 16
 HELD_OUT = 8
 # Decisions of the judge per proposal in the pilot, for stochastic defences.
 DRAWS = 20
-# Of one whose decisions are made of several draws each, 20 over those, and these at least: rates of
-# false alarms are then the same (see tests/checks/test_false_alarms.py).
+# Of one whose decisions take several passes each, 20 over those, and these at least: rates of false
+# alarms are then the same (see tests/checks/test_false_alarms.py).
 FEWEST_DRAWS = 5
 # Pilot samples on which the noise of gradients is measured, and what stands for infinity in JSON.
 NOISE_SAMPLES = 16

@@ -34,11 +34,12 @@ class NoiseAsStrong(Check):
     Raised when, of the pilot samples that its gradient attack leaves right, random noise of the
     same size breaks two or more, and more than 1 % by an exact test at 1 % (3 of 32; for a
     stochastic defence noise must take five points more than the attack, and three standard errors);
-    a failure where that is a tenth of the pilot and no other attack of the plan searches. And after the run when samples are still right and an attack leaves no fewer right than random
-    noise does (for a stochastic defence, up to twice the standard error of the judge's draws). As
-    one info for all attacks if neither takes anything from the clean accuracy: then eps may simply
-    be too small; as infos where attacks were added to the plan, for what the pilot found, and some
-    attack does beat noise.
+    a failure where that is a tenth of the pilot and no other attack of the plan searches. And after
+    the run when samples are still right and an attack leaves no fewer right than random noise does
+    (for a stochastic defence, up to twice the standard error of the judge's draws). As one info for
+    all attacks if neither takes anything from the clean accuracy: then eps may simply be too small;
+    as infos where attacks were added to the plan, for what the pilot found, and some attack does
+    beat noise.
 
     Why it matters: a search that finds no more than chance has found nothing, so its accuracy says
     nothing about the defence.
