@@ -67,7 +67,8 @@ def beside_clean_images(samples: tuple[int, ...]) -> float:
         mates = subject.defense.mates[subject.defense.beside(sample)]
         classes = inner(mates).argmax(1)
         streams = Streams.of(0, "by hand", torch.tensor([sample]))
-        tries = product((0.0, 1.0, 3.0, 10.0), classes[classes != y].unique().tolist())
+        goals = map(int, classes[classes != y].unique())
+        tries = product((0.0, 1.0, 3.0, 10.0), goals)
         left += all(
             subject.defense.decide(
                 _towards(inner, x, int(y), goal, mates, classes, eps, weight), streams
