@@ -40,9 +40,12 @@ CASES = [
     if threat.partition(":")[0] in METHODS.get(name).norms
     for defense, adversary in DEFENSES.get(name, [("identity", "solo")])
 ]
-# One threat of each model here, the others where time allows.
+# One threat of each model and one adversary here, the others where time allows.
 QUICK = [
-    pytest.param(case, marks=[] if case[1] in ("linf:0.03", "l2:0.3") else pytest.mark.long)
+    pytest.param(
+        case,
+        marks=[] if case[1] in ("linf:0.03", "l2:0.3") and case[4] == "solo" else pytest.mark.long,
+    )
     for case in CASES
 ]
 
