@@ -76,14 +76,20 @@ PRICED = (
 
 def by_hand(data: Path) -> ModuleType:
     """The attacks by hand and the honest models, from the tests."""
-    file = ROOT / "tests" / "patients" / "conftest.py"
-    spec = importlib.util.spec_from_file_location("patients_by_hand", file)
+    module = loaded("conftest")
+    setattr(module, "SHARED", data)  # noqa: B010 - a module's names are not known to be writable
+    return module
+
+
+def loaded(name: str) -> ModuleType:
+    """A module of the tests of patients."""
+    file = ROOT / "tests" / "patients" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"patients_{name}", file)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
-    setattr(module, "SHARED", data)  # noqa: B010 - a module's names are not known to be writable
     return module
 
 
@@ -162,9 +168,8 @@ adaptive` with no setting (random patients by {draws} draws). The last column ha
 the findings asked for and that were kept, with the accuracy on the pilot before and after each.
 By hand all images of a batch are moved at once. `adaptive` moves each for itself, beside clean
 images where a patient's answer depends on its batch (`nearest_mates`, `rows_before`,
-`batch_norm_in_training`): less is in its power there. In
-that setting an attack by hand on `nearest_mates`, which tests/patients/test_adaptive.py holds
-`adaptive` to, leaves 0.031.
+`batch_norm_in_training`): less is in its power there. For `nearest_mates` the attack by hand is one
+in that setting; where the whole batch moves it leaves none.
 """
 
 
@@ -187,14 +192,17 @@ def repaired(tests: ModuleType, only: Sequence[str]) -> Iterator[str]:
             progress=False,
         )
         left = run.summary["robust"]["accuracy"]
-        accuracies = (found.clean, found.plain, found.by_hand, left)
+        by_hand = found.by_hand
+        if name == "nearest_mates":  # beside clean images, as it is evaluated
+            by_hand = loaded("test_adaptive").beside_clean_images(found.samples)
+        accuracies = (found.clean, found.plain, by_hand, left)
         changes = "; ".join(
             f"`{one['change']}` {one['before']:.3f} to {one['after']:.3f}"
             for one in run.summary["repairs"]
             if one["kept"]
         )
         yield row(f"`{name}`", *(f"{share:.3f}" for share in accuracies), changes)
-        short += [f"`{name}`"] if left > found.by_hand + AS_GOOD else []
+        short += [f"`{name}`"] if left > by_hand + AS_GOOD else []
     yield f"\nMore than {AS_GOOD} above what is left by hand: {', '.join(short) or 'none'}."
 
 
