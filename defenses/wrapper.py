@@ -124,9 +124,15 @@ class Around(Defense):
 
 def inside(defense: Defense) -> Defense:
     """The defence that was asked for, without what the engine put around it."""
-    while isinstance(defense, Around):
-        defense = defense.inner
-    return defense
+    return layers(defense)[-1]
+
+
+def layers(defense: Defense) -> list[Defense]:
+    """A defence and all that it is around, from outside; the last is the one asked for."""
+    found = [defense]
+    while isinstance(found[-1], Around):
+        found.append(found[-1].inner)
+    return found
 
 
 def with_model(defense: Defense, model: nn.Module) -> Defense:

@@ -8,8 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from robustcode.certificates import table_of
 from robustcode.certified import summarise_proofs
 from robustcode.components import Component, settings_of
@@ -21,12 +19,18 @@ from robustcode.progress import status
 from robustcode.proving import Proving, make_job, make_proving, prove_shard, refuse_detector
 from robustcode.shard import global_draws
 from robustcode.store import Run, RunFolder, load_run, write_atomic
-from robustcode.subject import Given, Subject, assemble, inputs_of, summary_labels, unasked
+from robustcode.subject import (
+    PILOT,
+    Given,
+    Subject,
+    assemble,
+    inputs_of,
+    spread,
+    summary_labels,
+    unasked,
+)
 from robustcode.target import answerable, borrowed
 from robustcode.workers import Work, run_shards, threads
-
-# Samples on which the defence's declared facts are tested before anything is proved of it.
-PILOT = 32
 
 
 def certify(spec: CertifySpec, out: Path, given: Given | None = None, show: bool = True) -> Run:
@@ -63,8 +67,7 @@ def certify(spec: CertifySpec, out: Path, given: Given | None = None, show: bool
 def _diagnose(spec: CertifySpec, subject: Subject, modes: list[str]) -> dict[str, Any]:
     """Test what the defence declares; a proof stands on it."""
     started, cpu = time.perf_counter(), time.process_time()
-    places = torch.linspace(0, len(subject.samples) - 1, min(PILOT, len(subject.samples))).long()
-    pilot = subject.samples[places]
+    pilot = spread(subject.samples, PILOT)
     x, _ = subject.batch(pilot)
     with answerable("the model or its defence"), global_draws(spec.seed, subject.device):
         own = pilot.to(subject.device)

@@ -5,15 +5,13 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-import torch
-
 from robustcode.components import Component
 from robustcode.config import RunSpec
 from robustcode.data import load_data
 from robustcode.defenses import DEFENSES
-from robustcode.engine import PILOT, evaluate
+from robustcode.engine import evaluate
 from robustcode.store import Run
-from robustcode.subject import Given, choose
+from robustcode.subject import PILOT, Given, choose, spread
 
 # The evaluation that is tested where none is named: what most defences are first shown with.
 USUAL = (Component("noise"), Component("pgd", {"steps": 40, "step": 0.1}))
@@ -45,8 +43,7 @@ def doctor(spec: RunSpec, out: Path, given: Given | None = None, show: bool = Tr
     given = given or Given()
     data = given.data if given.data is not None else load_data(spec.data)
     asked = choose(spec, len(data), data.name)
-    places = torch.linspace(0, len(asked) - 1, min(PILOT, len(asked))).long()
-    chosen = tuple(asked[places].tolist())
+    chosen = tuple(spread(asked, PILOT).tolist())
     short = dataclasses.replace(spec, samples=None, indices=chosen, cascade=False)
     # Of so few samples more draws would tell nothing; a decision of many votes varies less.
     draws = min(spec.draws, max(FEWEST_DRAWS, DRAWS // votes_of(spec)))

@@ -42,12 +42,14 @@ from robustcode.repair import answered, remedies, repair
 from robustcode.shard import Trial, global_draws, refuse_false_proofs, run_shard
 from robustcode.store import Run, RunFolder, load_run
 from robustcode.subject import (
+    PILOT,
     Given,
     Subject,
     as_tested,
     assemble,
     choose,
     inputs_of,
+    spread,
     summary_labels,
     unasked,
 )
@@ -57,9 +59,6 @@ from robustcode.target import answerable, borrowed
 from robustcode.trial import make_job, make_trial
 from robustcode.workers import Work, run_shards, threads
 
-# Samples on which the evaluation itself is tested before it is run; 32 show a fault that touches
-# a tenth of all samples with probability .97.
-PILOT = 32
 # Suites whose plan is mended where the pilot finds it wanting.
 REPAIRED = ("adaptive", "strong")
 
@@ -201,7 +200,7 @@ def _diagnose_on(size: int, spec: RunSpec, subject: Subject, modes: list[str]) -
 def examination(size: int, spec: RunSpec, subject: Subject, modes: list[str]) -> Examination:
     """What is examined before an evaluation: ``size`` samples, spread over all."""
     samples = subject.samples
-    pilot = samples[torch.linspace(0, len(samples) - 1, size).long()]
+    pilot = spread(samples, size)
     x, y = subject.batch(pilot)
     return Examination(
         defense=subject.defense,

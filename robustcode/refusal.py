@@ -48,19 +48,7 @@ def refuses(
     attack to reckon with, so that its refusals are errors as ever. Asked are pilot inputs ``x``,
     (batch, ...), the same half hidden in noise, and noise of the size of the box.
 
-    ``declared-decisive`` is raised when it declares ``detector = False`` and its own ``decide``
-    abstains where scores are finite and not tied. Why it matters: refusals count as errors, on
-    perturbed inputs too, which may be unfair; and no attack looks for inputs that it accepts. What
-    to do: declare ``detector = True`` and give a ``rejection``.
-
-    ``declared-detector`` is raised when it declares ``detector = True`` and refuses nothing that
-    was tried. Why it matters: its threshold may never be reached, and then this is the defence
-    without it. What to do: look at its threshold and at the sign of ``rejection``.
-
-    ``declared-rejection`` is raised when it declares ``detector = True``, and its own ``decide``
-    abstains on other inputs than those whose ``rejection`` is positive. Why it matters: attacks go
-    by the rejection, so they take inputs for accepted that are refused. What to do: let ``decide``
-    go by it, or ``rejection`` say what ``decide`` does.
+    What its findings mean is on the page of the check ``declared-detector``.
     """
     own_rule = type(inside(defense)).decide is not Defense.decide
     if not defense.detector and not own_rule:
@@ -111,17 +99,7 @@ def rejection_varies(
 def flat_rejection(
     defense: Defense, x: Tensor, samples: Tensor, streams: Streams, ledger: Ledger
 ) -> Finding | None:
-    """``flat-rejection``: nothing leads back from where a detector refuses.
-
-    Raised when the gradient of ``rejection_surrogate`` is zero or not a number on a tenth or more
-    of the inputs that ``refuses`` asks and that have scores. Why it matters: attacks that follow
-    gradients find inputs that are wrong, and stay where those are refused; the accuracy under them
-    is too high. What to do: give a ``rejection_surrogate`` with a gradient (BPDA), and run attacks
-    that need none.
-
-    Source: Tramer et al. 2020, On Adaptive Attacks to Adversarial Example Defenses,
-    arXiv:2002.08347; BPDA, Athalye et al. 2018, arXiv:1802.00420.
-    """
+    """The finding of the check ``flat-rejection``, on the inputs that ``refuses`` asks."""
     if not defense.detector:
         return None
     asked = _Asked.of(x, samples, streams)

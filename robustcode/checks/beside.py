@@ -12,18 +12,18 @@ from robustcode.checks.base import Untested
 from robustcode.checks.examination import Examination
 from robustcode.defenses.as_found import MATES, Among
 from robustcode.defenses.base import Defense
-from robustcode.defenses.wrapper import Around
+from robustcode.defenses.wrapper import Around, layers
 from robustcode.errors import ConfigError
 
 
 def depends_on_mates(exam: Examination) -> bool:
     """Whether a sample's scores depend on images that nobody perturbs."""
-    return exam.coupled or any(isinstance(one, Among) for one in _layers(exam.defense))
+    return exam.coupled or any(isinstance(one, Among) for one in layers(exam.defense))
 
 
 def mates_of(defense: Defense) -> int:
     """Clean images that one input may stand beside."""
-    return max(MATES, max(one.batch for one in _layers(defense)) - 1)
+    return max(MATES, max(one.batch for one in layers(defense)) - 1)
 
 
 def outsiders(exam: Examination) -> Tensor:
@@ -56,7 +56,7 @@ def among(defense: Defense, pool: Tensor) -> Defense:
     nobody = torch.full((len(pool),), -1)
     if isinstance(defense, Among):
         return dataclasses.replace(defense, mates=pool, numbers=nobody)
-    within = [isinstance(one, Among) for one in _layers(defense)]
+    within = [isinstance(one, Among) for one in layers(defense)]
     if isinstance(defense, Around) and (defense.batch_coupled or any(within)):
         return dataclasses.replace(defense, inner=among(defense.inner, pool))
     if not defense.batch_coupled:
@@ -68,11 +68,3 @@ def among(defense: Defense, pool: Tensor) -> Defense:
         return other
     except (ConfigError, TypeError) as cause:
         raise Untested(f"the defence does not take other mates: {cause}") from cause
-
-
-def _layers(defense: Defense) -> list[Defense]:
-    """A defence and all that it is around, from outside."""
-    found = [defense]
-    while isinstance(found[-1], Around):
-        found.append(found[-1].inner)
-    return found

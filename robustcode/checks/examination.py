@@ -193,14 +193,12 @@ class Examination:
 
     def _slopes(self, name: str) -> Slopes:
         rows = self.finite
-        at_once = rows_at_once(len(self.x), self.defense.passes, self.x.device)
-
         return slopes_of(
             getattr(self.defense, name),
             self.x[rows],
             self.streams[rows],
             2 if self.stochastic else 1,
-            at_once,
+            self._at_once,
             # Gradients of both losses.
             lambda streams, reached: self.pay(streams, 2 if reached else 0),
         )
@@ -211,10 +209,14 @@ class Examination:
         if not self.stochastic:
             return 0.0
         rows = self.noise_rows
-        at_once = rows_at_once(len(self.x), self.defense.passes, self.x.device)
         streams = self.streams[rows].child("noise")
-        scores_of = self.defense.logits if self.differentiable else self.defense.surrogate
-        return gradient_noise(scores_of, self.x[rows], streams, at_once, self.pay)
+        scores_of = getattr(self.defense, self.followed)
+        return gradient_noise(scores_of, self.x[rows], streams, self._at_once, self.pay)
+
+    @property
+    def _at_once(self) -> int:
+        """Rows that are differentiated together."""
+        return rows_at_once(len(self.x), self.defense.passes, self.x.device)
 
     @cached_property
     def noise_rows(self) -> Tensor:
@@ -339,8 +341,7 @@ class Examination:
     @cached_property
     def clean(self) -> Verdict:
         """The judge's decisions on the samples themselves."""
-        every = torch.arange(len(self.x), device=self.x.device)
-        return self.pilot.verdict(self.x, every, "probe clean")
+        return self.pilot.verdict(self.x, self.places, "probe clean")
 
     @cached_property
     def right(self) -> Tensor:
@@ -447,9 +448,8 @@ class Examination:
 
     @cached_property
     def _first(self) -> tuple[Tensor, Course]:
-        assert self.threat is not None
         with self.target.watched() as kept:
-            held = self.pilot.held(self.once, self.threat, self.right)
+            held = self.pilot.held(self.once, self.allowed, self.right)
         draws = self.once.draws if self.target.stochastic else 1
-        self.note_eps(self.threat, float(held.mean()))
+        self.note_eps(self.allowed, float(held.mean()))
         return held, course_of(kept, self.samples[self.right].cpu(), draws)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from robustcode.defenses.as_found import Among, Fresh, Generators, copied, generators
 from robustcode.defenses.base import Defense
-from robustcode.defenses.wrapper import Around, inside
+from robustcode.defenses.wrapper import Around, inside, layers
 from robustcode.errors import RobustcodeError
 from robustcode.importing import reason
 from robustcode.memory import is_out_of_memory
@@ -139,11 +139,7 @@ def _prepared(defense: Defense, ways: Sequence[Way]) -> Defense:
 
 def _is_situated(defense: Defense) -> bool:
     """Whether the engine puts it among mates, or asks it anew each time."""
-    while isinstance(defense, Around):
-        if isinstance(defense, Among | Fresh):
-            return True
-        defense = defense.inner
-    return False
+    return any(isinstance(one, Among | Fresh) for one in layers(defense))
 
 
 def _copied(original: Defense, shared: Sequence[Generators]) -> Defense:
