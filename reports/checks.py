@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from robustcode.reports.grids import Grid
-from robustcode.reports.pilot import Plot, Sizes, plots_of
+from robustcode.reports.pilot import plots_of
+from robustcode.reports.plots import Plot, Sizes
 from robustcode.reports.table import Source, as_text, tables
 from robustcode.summary import ANSWERED, OUTCOMES, tally
 

@@ -12,7 +12,8 @@ from robustcode.errors import ConfigError
 from robustcode.reports.checks import Checkup, checkup_of, explained_by
 from robustcode.reports.compare import Comparison, comparisons
 from robustcode.reports.curve import Series, curve_dots, curve_grid, curve_verdict, series_of
-from robustcode.reports.figures import Bar, Dot, dot_of
+from robustcode.reports.drawing import Drawing
+from robustcode.reports.figures import Brackets, Curve, Dot, Dots, dot_of
 from robustcode.reports.grids import (
     MAIN_KINDS,
     Grid,
@@ -27,6 +28,7 @@ from robustcode.reports.grids import (
     setting_of,
     with_note,
 )
+from robustcode.reports.parts import Part
 from robustcode.reports.proofs import Pair, bracket_verdict, pairs_of, proof_verdict, proofs_grid
 from robustcode.reports.references import references
 from robustcode.reports.table import Row, Source, as_text, rows_of, sources
@@ -59,21 +61,6 @@ class Weakness:
 
 
 @dataclass(frozen=True)
-class Chart:
-    """A figure and its file name without ending, of letters and digits only: LaTeX reads it.
-
-    With ``places`` the dots stand there along an axis of eps in ``norm``, as a curve. Bars of
-    brackets stand for themselves.
-    """
-
-    stem: str
-    title: str
-    dots: tuple[Dot | Bar, ...]
-    places: tuple[float, ...] = ()
-    norm: str = ""
-
-
-@dataclass(frozen=True)
 class Origin:
     """What repeats a run."""
 
@@ -90,11 +77,14 @@ class Page:
     verdict: str
     findings: tuple[Weakness, ...]
     grids: tuple[Grid, ...]
-    charts: tuple[Chart, ...]
+    charts: tuple[Drawing, ...]
     origins: tuple[Origin, ...]
     references: tuple[str, ...]
     rows: tuple[Row, ...]
     checkups: tuple[Checkup, ...] = ()
+    parts: tuple[Part, ...] = ()
+    explorer: Any = None
+    bibtex: str = ""
 
     @property
     def unanswered(self) -> tuple[Weakness, ...]:
@@ -105,6 +95,22 @@ class Page:
     def answered(self) -> tuple[Weakness, ...]:
         """The others."""
         return tuple(finding for finding in self.findings if finding.answered)
+
+    @property
+    def drawings(self) -> tuple[Drawing, ...]:
+        """Every figure, in the order of the page."""
+        parts = (drawing for part in self.parts for drawing in part.drawings)
+        plots = (plot for checkup in self.checkups for plot in checkup.plots)
+        return (*self.charts, *parts, *plots)
+
+    @property
+    def tables(self) -> tuple[Grid, ...]:
+        """Every table, in the order of the page."""
+        return (*self.grids, *(grid for part in self.parts for grid in part.grids), *self.checked)
+
+    def number_of(self, grid: Grid) -> int:
+        """The number under which a table is shown, from 1."""
+        return 1 + self.tables.index(grid)
 
     @property
     def checked(self) -> tuple[Grid, ...]:
@@ -124,6 +130,7 @@ def compose(runs: Sequence[Run], not_begun: Sequence[str] = ()) -> Page:
     every = [row for source in found for row in rows[source.label]]
     proofs = [source for source in found if source.proves]
     attacked = [source for source in found if not source.proves]
+    charts: list[Drawing]
     if not attacked:
         title = f"How robust is {found[0].label}?"
         if len(found) > 1:
@@ -132,7 +139,7 @@ def compose(runs: Sequence[Run], not_begun: Sequence[str] = ()) -> Page:
         grids, charts = (
             [proofs_grid(found, rows), *own],
             [
-                Chart(
+                Dots(
                     "accuracy",
                     "Certified",
                     _dots(_side_by_side(every) if len(found) > 1 else every),
@@ -142,10 +149,10 @@ def compose(runs: Sequence[Run], not_begun: Sequence[str] = ()) -> Page:
     elif len(attacked) == 1 and pairs:
         title = f"How robust is {attacked[0].label}?"
         verdict = " ".join(map(bracket_verdict, pairs))
-        grids, charts = own, [Chart("accuracy", "Accuracy", _dots(_both_sides(pairs, rows)))]
+        grids, charts = own, [Dots("accuracy", "Accuracy", _dots(_both_sides(pairs, rows)))]
     elif len(found) == 1:
         title, verdict = f"How robust is {found[0].label}?", _verdict(found[0], every)
-        grids, charts = own, [Chart("accuracy", "Accuracy", _dots(every))]
+        grids, charts = own, [Dots("accuracy", "Accuracy", _dots(every))]
     elif len(curves := series_of(attacked)) == 1 and len(curves[0].members) == len(attacked):
         verdict = curve_verdict(curves[0], rows)
         title = f"How robust is {curves[0].name} as eps grows?"
@@ -164,7 +171,7 @@ def compose(runs: Sequence[Run], not_begun: Sequence[str] = ()) -> Page:
         charts = [
             *_curve_charts(curves, rows),
             *(
-                Chart(f"comparison{number}", setting_of(group.members[0]), _group_dots(group))
+                Dots(f"comparison{number}", setting_of(group.members[0]), _group_dots(group))
                 for number, group in enumerate(groups, 1)
             ),
         ]
@@ -172,7 +179,7 @@ def compose(runs: Sequence[Run], not_begun: Sequence[str] = ()) -> Page:
     if pairs:
         grids = [*(pair.grid for pair in pairs), *grids]
         bars = tuple(pair.bar for pair in pairs)
-        charts = [Chart("bracket", "Certified, undecided and broken samples", bars), *charts]
+        charts = [Brackets("bracket", "Certified, undecided and broken samples", bars), *charts]
         every += [row for pair in pairs for row in pair.rows]
     if proofs and attacked:
         grids = [*grids[: len(pairs)], proofs_grid(proofs, rows), *grids[len(pairs) :]]
@@ -181,7 +188,7 @@ def compose(runs: Sequence[Run], not_begun: Sequence[str] = ()) -> Page:
         verdict + _not_begun(not_begun) + _warning(findings, len(found)),
         findings,
         tuple(grids),
-        tuple(chart for chart in charts if chart.dots),
+        tuple(chart for chart in charts if chart.said),
         tuple(_origin(source) for source in found),
         tuple(dict.fromkeys(line for source in found for line in _references(source))),
         tuple(every),
@@ -225,11 +232,12 @@ def _side_by_side(rows: Sequence[Row]) -> list[Row]:
     ]
 
 
-def _curve_charts(curves: Sequence[Series], rows: dict[str, list[Row]]) -> list[Chart]:
-    return [
-        Chart(f"curve{number}", series.title, *curve_dots(series, rows), series.norm)
+def _curve_charts(curves: Sequence[Series], rows: dict[str, list[Row]]) -> list[Drawing]:
+    drawn = [
+        Curve(f"curve{number}", series.title, *curve_dots(series, rows), series.norm)
         for number, series in enumerate(curves, 1)
     ]
+    return [curve for curve in drawn if curve.dots]
 
 
 def _stated(row: Row) -> str:

@@ -4,69 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 from robustcode.components import number
 from robustcode.errors import ConfigError
 from robustcode.reports.grids import counted
+from robustcode.reports.plots import Plot, Points, Sizes
 from robustcode.reports.table import Source
-
-Points = tuple[tuple[float, float], ...]
-
-
-@dataclass(frozen=True)
-class Plot:
-    """Points joined by a line.
-
-    Attributes:
-        stem: file name without ending, of letters and digits only.
-        title: what is shown.
-        note: what it should look like, and of what it is.
-        x: name of the axis.
-        y: likewise.
-        points: ascending in x; with ``shares`` y is a fraction of 1.
-        shares: y is drawn in per cent, from 0 to 100.
-        powers: x is drawn by its logarithm above the least value that is not 0.
-        mark: a place on x to be marked.
-    """
-
-    stem: str
-    title: str
-    note: str
-    x: str
-    y: str
-    points: Points
-    shares: bool = False
-    powers: bool = False
-    mark: float | None = None
-
-    @property
-    def said(self) -> str:
-        """The first and the last point in words."""
-        ends = (self.points[0], self.points[-1])
-        return ", ".join(
-            f"{100 * y:.1f} % at {x:g}" if self.shares else f"{y:.4g} at {x:g}" for x, y in ends
-        )
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """How many samples have a gradient of which size; ``sizes`` are not negative."""
-
-    stem: str
-    title: str
-    note: str
-    sizes: tuple[float, ...]
-
-    @property
-    def said(self) -> str:
-        """Range and zeros in words."""
-        some = [size for size in self.sizes if size > 0]
-        none = len(self.sizes) - len(some)
-        spread = [f"{min(some):.1e} to {max(some):.1e}"] if some else []
-        return ", ".join([*spread, f"{none} of {counted(len(self.sizes), 'sample')} have none"])
-
 
 # What a curve of accuracies should look like: a reader who knows none of the checks sees by it.
 FALLS = (

@@ -17,11 +17,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from robustcode.errors import ConfigError, StoreError
+from robustcode.reports.drawing import drawn
 from robustcode.reports.escape import cell, latex, markdown, plain
-from robustcode.reports.figures import Bar, Dot, bars, chart, curve
 from robustcode.reports.grids import Grid
-from robustcode.reports.page import Chart, Page, Weakness, compose
-from robustcode.reports.plots import drawn
+from robustcode.reports.page import Page, Weakness, compose
 from robustcode.reports.table import Row
 from robustcode.store import load_run, read_table
 
@@ -70,8 +69,7 @@ def _not_begun(path: Path) -> list[str]:
 
 def render(page: Page) -> dict[str, bytes]:
     """Every file of a report by its name."""
-    figures = {picture.stem: _drawn(picture) for picture in page.charts}
-    figures |= {plot.stem: drawn(plot) for checkup in page.checkups for plot in checkup.plots}
+    figures = {drawing.stem: drawn(drawing) for drawing in page.drawings}
     texts = {
         "report.html": _html(page, figures),
         "report.md": _escaped("report.md", markdown).render(page=page, preformatted=_Preformatted),
@@ -79,17 +77,13 @@ def render(page: Page) -> dict[str, bytes]:
         "report.csv": _csv(page.rows),
         "report.json": _json(page),
     }
+    table = _escaped("table.tex", latex)
+    for number, grid in enumerate(page.tables, 1):
+        texts[f"table{number}.tex"] = table.render(page=page, grid=grid)
     files = {name: text.encode("utf-8", "replace") for name, text in texts.items()}
     for stem, formats in figures.items():
         files |= {f"{stem}.{kind}": content for kind, content in formats.items()}
     return files
-
-
-def _drawn(picture: Chart) -> dict[str, bytes]:
-    dots = [dot for dot in picture.dots if isinstance(dot, Dot)]
-    if picture.places:
-        return curve(dots, picture.places, picture.norm)
-    return chart(dots) if dots else bars([bar for bar in picture.dots if isinstance(bar, Bar)])
 
 
 class _Preformatted:

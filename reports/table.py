@@ -24,7 +24,8 @@ class Row:
     Attributes:
         run: the run's label in this report.
         kind: clean, attack, worst case, certified, certified curve, bracket, stochastic, compared
-            clean, compared worst case, difference or check.
+            clean, compared worst case, difference, check, class, over eps, over passes, over draws
+            or corruption.
         name: what was measured, such as the attack's name.
         settings: all settings of the attack or method.
         samples: how many samples the value is a mean over.
@@ -42,6 +43,10 @@ class Row:
         seconds: wall-clock time.
         status: how a check went; only of checks, which measure no accuracy.
         said: what it saw.
+        at: where along an axis the value lies: an eps, passes a sample, draws, a class, a severity.
+        nll: mean negative log-likelihood of the labels, in nats.
+        calibration: debiased calibration error, a fraction.
+        missing: samples of the run that have no verdict and are in none of its numbers.
     """
 
     run: str
@@ -62,6 +67,10 @@ class Row:
     seconds: float | None = None
     status: str = ""
     said: str = ""
+    at: float | None = None
+    nll: float | None = None
+    calibration: float | None = None
+    missing: int | None = None
 
 
 @dataclass(frozen=True)

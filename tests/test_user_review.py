@@ -27,7 +27,8 @@ from robustcode.errors import ConfigError, RobustcodeError, StoreError
 from robustcode.plan import PlannedAttack
 from robustcode.records import Record, table_of
 from robustcode.reports import report
-from robustcode.reports.figures import Dot, chart, curve
+from robustcode.reports.drawing import Drawing, drawn
+from robustcode.reports.figures import Curve, Dot, Dots
 from robustcode.store import Run, load_run
 from robustcode.threat import ThreatModel
 from robustcode.values import read_proved
@@ -184,13 +185,19 @@ def test_a_budget_is_shown_as_bounds_and_never_as_an_accuracy_of_0(tmp_path: Pat
     assert f"0.0 to {most} %" in (tmp_path / "r" / "report.html").read_text()
 
 
-@pytest.mark.parametrize("draw", [chart, lambda dots: curve(dots, [0.1, 0.2], "linf")])
+@pytest.mark.parametrize(
+    "chart",
+    [
+        lambda dots: Dots("s", "t", tuple(dots)),
+        lambda dots: Curve("s", "t", tuple(dots), (0.1, 0.2), "linf"),
+    ],
+)
 def test_what_is_only_bounded_is_drawn_without_a_dot(
-    draw: Callable[[Sequence[Dot]], dict[str, bytes]],
+    chart: Callable[[Sequence[Dot]], Drawing],
 ) -> None:
     def marks(most: float | None) -> int:
         dots = [Dot(name, "attack", 0.2, 0.1, 0.9, most) for name in "ab"]
-        return draw(dots)["svg"].count(b'style="fill: #8a8a8a')
+        return drawn(chart(dots))["svg"].count(b'style="fill: #8a8a8a')
 
     assert marks(None) > 0
     assert marks(0.6) == 0
@@ -198,9 +205,15 @@ def test_what_is_only_bounded_is_drawn_without_a_dot(
 
 def test_places_that_are_close_have_labels_that_do_not_meet() -> None:
     dots = [Dot(f"{n}/255", "worst case", 0.5, 0.4, 0.6) for n in range(1, 14)]
-    far, near = curve(dots[:3], [1, 2, 3]), curve(dots, [float(n) for n in range(13)])
-    assert b"rotate(-90)" not in far["svg"].split(b"matplotlib.axis_2")[0]
-    assert b"rotate(-90)" in near["svg"].split(b"matplotlib.axis_2")[0]
+
+    def ticks(count: int) -> bytes:
+        places = tuple(float(n) for n in range(count))
+        return drawn(Curve("s", "t", tuple(dots[:count]), places))["svg"].split(
+            b"matplotlib.axis_2"
+        )[0]
+
+    assert b"rotate(-90)" not in ticks(3)
+    assert b"rotate(-90)" in ticks(13)
 
 
 def test_an_accuracy_names_the_samples_that_were_looked_at(tmp_path: Path) -> None:

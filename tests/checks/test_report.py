@@ -12,8 +12,8 @@ import pytest
 import tomli_w
 
 from robustcode.reports import report
-from robustcode.reports.pilot import Plot, Sizes
-from robustcode.reports.plots import drawn
+from robustcode.reports.drawing import drawn
+from robustcode.reports.plots import Plot, Sizes
 from robustcode.summary import ANSWERED, OUTCOMES, tally
 
 HOSTILE = '<script>alert(1)</script> \\input{x} & 5% _ $x^2$ | `a` "q" [l](h) **b** #1 \u202e=1+1'
