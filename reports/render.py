@@ -17,11 +17,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from robustcode.errors import ConfigError, StoreError
+from robustcode.reports.compose import compose
 from robustcode.reports.drawing import drawn
 from robustcode.reports.escape import cell, latex, markdown, plain
 from robustcode.reports.grids import Grid
-from robustcode.reports.page import Page, Weakness, compose
+from robustcode.reports.page import Page
 from robustcode.reports.table import Row
+from robustcode.reports.weaknesses import Weakness
 from robustcode.store import load_run, read_table
 
 SCHEMA = 1

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, fields
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from robustcode.errors import StoreError
+from robustcode.lines import Columns, read
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,6 +71,24 @@ class Certificate:
     seed: int = 0
 
 
+# What the columns of ``Run.certificates`` hold; what is missing is NaN or NA.
+COLUMNS: Mapping[str, str] = {
+    "sample": "index of the sample in its split",
+    "label": "its class",
+    "prediction": "the class that the proof speaks of; missing if the method abstained",
+    "status": "certified, undecided, wrong or abstained, at the eps of the run",
+    "radius": "the largest radius that is proved, in the norm of the threat; 0 if none is",
+    "bound": "what was proved from below at eps: a margin, or a probability",
+    "share": "lower bound on the probability that one decision of a random defence is right",
+    "held": "share of its draws in which a right decision was proved, where it is unbiased",
+    "alpha": "probability with which this proof may be false; 0 for a deterministic one",
+    "draws": "random draws it took; missing where there are none",
+    "forwards": "forward passes that it cost",
+    "backwards": "backward passes, likewise",
+    "seed": "the seed of the run",
+}
+
+
 def status_of(prediction: int | None, label: int, radius: float, eps: float) -> Status:
     """What came of a sample of which ``radius`` is proved for ``prediction``; see Status."""
     if prediction is None:
@@ -95,15 +114,53 @@ def from_lines(data: bytes, origin: str) -> list[Certificate]:
 
 
 def table_of(certificates: Sequence[Certificate]) -> pd.DataFrame:
-    """One row per certificate; columns are the fields of Certificate.
+    """One row per certificate; columns are the fields of Certificate, see COLUMNS.
 
     ``prediction`` and ``draws`` are nullable whole numbers; ``bound``, ``share`` and ``held`` are
     numbers that are missing where there are none.
     """
+    names = [f.name for f in fields(Certificate)]
+    return _table({name: [getattr(proof, name) for proof in certificates] for name in names})
+
+
+def read_certificates(files: Iterable[tuple[str, bytes]]) -> pd.DataFrame:
+    """The table of what some files hold, given as names and contents; see table_of.
+
+    StoreError with file and line for what no run of this package could have written.
+    """
+    optional = {f.name: f.default for f in fields(Certificate) if f.default is not MISSING}
+    columns = read(files, [f.name for f in fields(Certificate)], optional)
+    _refuse_wrong_values(columns)
+    return _table(columns.values)
+
+
+def _table(columns: Mapping[str, list[Any]]) -> pd.DataFrame:
     import pandas as pd
 
-    table = pd.DataFrame([asdict(proof) for proof in certificates])
-    if table.empty:
-        return table
+    if not columns["sample"]:
+        return pd.DataFrame()
+    columns = {**columns, "status": [str(status) for status in columns["status"]]}
     kinds = {"status": "str", "prediction": "Int64", "draws": "Int64"}
-    return table.astype({**kinds, "bound": "float64", "share": "float64", "held": "float64"})
+    numbers = {"bound": "float64", "share": "float64", "held": "float64"}
+    return pd.DataFrame(columns).astype({**kinds, **numbers})
+
+
+def _refuse_wrong_values(columns: Columns) -> None:
+    for name in ("sample", "label", "forwards", "backwards"):
+        columns.whole(name)
+    for name in ("prediction", "draws"):
+        columns.whole(name, none=True)
+    columns.whole("seed", least=None)
+    columns.text("status", among=[*Status])
+    columns.number("radius", low=0.0)
+    columns.number("bound", none=True)
+    for name in ("share", "held"):
+        columns.number(name, none=True, low=0.0, high=1.0)
+    columns.number("alpha", low=0.0, high=1.0)
+    samples = columns.values["sample"]
+    if len({*samples}) < len(samples):
+        seen: set[int] = set()
+        for place, sample in enumerate(samples):
+            if sample in seen:
+                columns.refuse(place, f"sample {sample} is there twice")
+            seen.add(sample)

@@ -11,9 +11,13 @@ import torch
 from torch import Tensor
 
 from robustcode.defenses import ABSTAIN
-from robustcode.judge import Verdict
+from robustcode.judge import Verdict, moved
 from robustcode.records import Record
 from robustcode.threat import ThreatModel, column
+
+LEVELS = 255  # the most that a uint8 holds
+# Values that are tried before all are: almost every scale that is not exact fails on them.
+SIFTED = 1000
 
 
 @dataclass(frozen=True)
@@ -108,12 +112,29 @@ class Outcome:
         return chosen.where(least <= self.clean.choosing.share_right(self.y), -1)
 
     def pictures(self) -> dict[str, Tensor]:
-        """Each sample's worst input, whose it is, and whether some attack broke the sample."""
+        """What is kept of the inputs, for later runs and for a report's gallery.
+
+        ``sample``: int64 of shape (batch,). ``attack``: whose proposal is the worst, by its place
+        in the plan. ``x_adv``: that proposal, float32 of shape (batch, channels, height, width).
+        ``broken``: whether some attack broke the sample. ``moved``: where ``x_adv`` is not the
+        sample itself. ``x``: the samples that were moved, in that order; they are ``x / scale``,
+        and of uint8 wherever that loses nothing: a quarter of what ``x_adv`` takes.
+        """
         x_adv = self.clean.x.clone()
         for place, p in enumerate(self.proposed):
             x_adv = p.judged.x.where(column(self.worst == place, x_adv), x_adv)
         broken = torch.stack([p.broken(self.y) for p in self.proposed]).any(0)
-        pictures = {"sample": self.samples, "attack": self.worst, "x_adv": x_adv, "broken": broken}
+        changed = moved(x_adv, self.clean.x)
+        x, scale = as_levels(self.clean.x[changed].cpu())
+        pictures = {
+            "sample": self.samples,
+            "attack": self.worst,
+            "x_adv": x_adv,
+            "broken": broken,
+            "moved": changed,
+            "x": x,
+            "scale": torch.tensor([scale]),
+        }
         return {name: value.cpu().contiguous() for name, value in pictures.items()}
 
     def records(self, threat: ThreatModel, seed: int, votes: bool) -> list[Record]:
@@ -159,6 +180,30 @@ class Outcome:
     def _correct(self, verdict: Verdict, votes: bool) -> list[Any]:
         shares = verdict.share_right(self.y).tolist()
         return shares if votes else [share == 1 for share in shares]
+
+
+def as_levels(x: Tensor) -> tuple[Tensor, int]:
+    """The inputs as ``x * scale`` in uint8, with the least scale up to 255 that is exact.
+
+    Where none is, ``x`` as it is and 1. Dividing gives back every value: 8-bit files have a scale of
+    255, the digits one of 16.
+    """
+    scale, against = 1, x.flatten()[:SIFTED]
+    while scale <= LEVELS:
+        if not _inexact(against, scale).any():
+            wrong = x[_inexact(x, scale)]
+            if not len(wrong):
+                return (x * scale).round().to(torch.uint8), scale
+            # What one full look has found sifts all scales that follow.
+            against = torch.cat([against, wrong[:SIFTED]])
+        scale += 1
+    return x, 1
+
+
+def _inexact(x: Tensor, scale: int) -> Tensor:
+    """Which values are no whole number of levels from 0 to 255; not a number is none."""
+    level = (x * scale).round()
+    return ~((level / scale == x) & (level >= 0) & (level <= LEVELS))
 
 
 def _rows(columns: dict[str, list[Any]], **same: Any) -> list[dict[str, Any]]:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, fields
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from robustcode.errors import StoreError
+from robustcode.lines import Columns, read
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,6 +74,30 @@ class Record:
     rebatched: bool | float | None = None
 
 
+# What the columns of ``Run.records`` hold; what is missing is None or NaN.
+COLUMNS: Mapping[str, str] = {
+    "sample": "index of the sample in its split",
+    "label": "its class",
+    "clean": "the class the defence gives the sample itself; missing if it abstained",
+    "attack": "the attack's name in this run",
+    "prediction": "the class it gives the attack's proposal; missing if it abstained",
+    "correct": "whether it was right on the proposal; of a random defence the share of draws",
+    "votes": "of a random defence the decisions per class on the proposal",
+    "choosing": "share of right decisions on the draws that choose among attacks",
+    "clean_correct": "whether it was right on the sample itself; likewise a share",
+    "clean_votes": "of a random defence the decisions per class on the sample itself",
+    "selected": "whether this proposal is the worst of its sample",
+    "distance": "between proposal and sample, in the norm of the threat",
+    "forwards": "forward passes that the attack spent on this sample",
+    "backwards": "backward passes, likewise",
+    "seed": "the seed of the run",
+    "carried": "the earlier attack whose proposal stands here, since it broke the sample",
+    "finished": "whether the attack came to its end within the budget of the run",
+    "proved": "whether the sample was proved robust beforehand, and so not attacked",
+    "rebatched": "like correct, for the proposal among clean batch mates",
+}
+
+
 def to_lines(records: Iterable[Record]) -> bytes:
     """JSON lines; equal records give equal bytes."""
     lines = (json.dumps(asdict(record), allow_nan=False) + "\n" for record in records)
@@ -86,20 +114,123 @@ def from_lines(data: bytes, origin: str) -> list[Record]:
 
 
 def table_of(records: Sequence[Record]) -> pd.DataFrame:
-    """One row per record; columns are the fields of Record.
+    """One row per record; columns are the fields of Record, see COLUMNS.
 
     ``correct`` is a nullable truth value for a deterministic defence, so that ``query("not
     correct")`` finds what is known to be wrong whether or not a budget left some verdicts open;
     for a stochastic one it is a number.
     """
+    return _table({f.name: [getattr(row, f.name) for row in records] for f in fields(Record)})
+
+
+def read_records(files: Iterable[tuple[str, bytes]]) -> pd.DataFrame:
+    """The table of what some files hold, given as names and contents; see table_of.
+
+    StoreError with file and line for what no run of this package could have written.
+    """
+    optional = {f.name: f.default for f in fields(Record) if f.default is not MISSING}
+    columns = read(files, [f.name for f in fields(Record)], optional)
+    _refuse_wrong_values(columns)
+    for name in ("votes", "clean_votes"):
+        votes = columns.values[name]
+        columns.values[name] = [None if vote is None else tuple(vote) for vote in votes]
+    table = _table(columns.values)
+    _refuse_contradictions(table, columns)
+    return table
+
+
+def _table(columns: Mapping[str, list[Any]]) -> pd.DataFrame:
     import pandas as pd
 
-    table = pd.DataFrame(records)
-    if table.empty:
-        return table
+    if not columns["sample"]:
+        return pd.DataFrame()
     # The sample itself always has a verdict, which says of what kind they are.
-    certain = isinstance(records[0].clean_correct, bool)
-    return table.astype({"correct": "boolean" if certain else "float64"})
+    certain = isinstance(columns["clean_correct"][0], bool)
+    return pd.DataFrame(columns).astype({"correct": "boolean" if certain else "float64"})
+
+
+def _refuse_wrong_values(columns: Columns) -> None:
+    """Each value by itself."""
+    for name in ("sample", "label", "forwards", "backwards"):
+        columns.whole(name)
+    for name in ("clean", "prediction"):
+        columns.whole(name, none=True)
+    columns.whole("seed", least=None)
+    columns.text("attack")
+    columns.text("carried", none=True, among=sorted({*columns.values["attack"]}))
+    for name in ("selected", "finished", "proved"):
+        columns.flag(name)
+    columns.number("distance", low=0.0)
+    columns.number("choosing", none=True, low=0.0, high=1.0)
+    kinds = {*map(type, columns.values["clean_correct"])}
+    if bool in kinds:
+        columns.flag("clean_correct")
+    for name in ("clean_correct", "correct", "rebatched"):
+        verdicts = {*map(type, columns.values[name])} - {type(None)}
+        # Truth values or shares, but the same in the whole run.
+        if bool in kinds and verdicts == {bool}:
+            continue
+        columns.number(name, none=name != "clean_correct", low=0.0, high=1.0)
+    for name in ("votes", "clean_votes"):
+        _refuse_wrong_votes(columns, name)
+
+
+def _refuse_wrong_votes(columns: Columns, name: str) -> None:
+    """Counts for the same classes in each row, the label among them."""
+    votes = columns.values[name]
+    given = [vote for vote in votes if vote is not None]
+    counts = {*chain.from_iterable(vote for vote in given if isinstance(vote, list | tuple))}
+    lists = {*map(type, given)} <= {list, tuple}
+    good = lists and len({*map(len, given)}) <= 1
+    if good and {*map(type, counts)} <= {int} and (not counts or min(counts) >= 0):
+        classes = len(given[0]) if given else 0
+        labels = columns.values["label"]
+        if not given or max(labels) < classes:
+            return
+        place = next(n for n, label in enumerate(labels) if label >= classes)
+        columns.refuse(place, f"label is {labels[place]}, and {name} has {classes} classes")
+    first = next(vote for vote in given)
+    for place, vote in enumerate(votes):
+        whole = isinstance(vote, list) and all(type(n) is int and n >= 0 for n in vote)
+        if vote is not None and (not whole or len(vote) != len(first)):
+            columns.refuse(place, f"{name} are no counts for the same classes as in other rows")
+
+
+def _refuse_contradictions(table: pd.DataFrame, columns: Columns) -> None:
+    """What rows say together: each sample once for each attack, and always the same of itself."""
+    if table.empty:
+        return
+    samples, first, inverse = np.unique(
+        table["sample"].to_numpy(), return_index=True, return_inverse=True
+    )
+    attack, names = table["attack"].factorize()
+    twice = np.flatnonzero(table[["sample", "attack"]].duplicated())
+    if twice.size:
+        row = table.iloc[twice[0]]
+        what = f"sample {row['sample']} is there twice for attack {row['attack']!r}"
+        columns.refuse(int(twice[0]), what)
+    if len(table) != len(samples) * len(names):
+        seen = np.zeros((len(samples), len(names)), dtype=bool)
+        seen[inverse, attack] = True
+        sample, lacking = np.argwhere(~seen)[0]
+        what = f"sample {samples[sample]} has no record of attack {names[lacking]!r}"
+        columns.refuse(int(first[sample]), what)
+    for name in ("label", "clean", "clean_correct", "proved", "clean_votes"):
+        values = columns.values[name]
+        if not any(value is not None for value in values):
+            continue
+        own = [values[place] for place in first[inverse]]
+        if own != values:
+            place = next(n for n, pair in enumerate(zip(own, values, strict=True)) if len({*pair}) > 1)
+            columns.refuse(place, f"{name} differs from that of the same sample in another row")
+    chosen = inverse[table["selected"].to_numpy()]
+    if len(chosen) and np.bincount(chosen).max() > 1:
+        sample = samples[np.bincount(chosen).argmax()]
+        place = int(np.flatnonzero((table["sample"] == sample) & table["selected"])[1])
+        columns.refuse(place, f"sample {sample} has two worst proposals selected")
+    open_ones = np.flatnonzero(table["finished"].to_numpy() & table["correct"].isna().to_numpy())
+    if open_ones.size:
+        columns.refuse(int(open_ones[0]), "correct is missing, and the attack is finished")
 
 
 def _tuples(row: dict[str, object]) -> dict[str, tuple[int, ...] | None]:

@@ -5,7 +5,7 @@
       manifest.json            schema, status, versions, hashes of inputs and of every shard
       diagnosis.json           tested facts and findings of the checks made before the attacks
       records/*.jsonl          one record a line
-      adversarial/*.safetensors    worst proposal of every sample
+      adversarial/*.safetensors    worst proposal of every sample, and the samples it moved
       certificates/*.jsonl     one certificate a line
       certificates.tsv         the same in the columns of Cohen's logs
       findings.json  summary.json  written at the end
@@ -267,7 +267,7 @@ class Run:
 
     @property
     def adversarial(self) -> list[Path]:
-        """The files that hold the worst proposals, as safetensors: sample, x_adv, broken, .."""
+        """The files of the worst proposals, as safetensors; see Outcome.pictures for the tensors."""
         return [
             self.path / name
             for entry in self.manifest["shards"]["files"].values()

@@ -1,0 +1,262 @@
+"""What a report says of some runs: sentences, tables and figures, chosen by what the runs are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from robustcode.errors import ConfigError
+from robustcode.reports.checks import checkup_of
+from robustcode.reports.compare import Comparison, comparisons
+from robustcode.reports.curve import Series, curve_dots, curve_grid, curve_verdict, series_of
+from robustcode.reports.drawing import Drawing
+from robustcode.reports.figures import Brackets, Curve, Dot, Dots, dot_of
+from robustcode.reports.grids import (
+    MAIN_KINDS,
+    Grid,
+    apart,
+    group_grids,
+    own_grids,
+    setting_of,
+    with_note,
+)
+from robustcode.reports.origins import origin_of, references_of
+from robustcode.reports.page import Page
+from robustcode.reports.proofs import Pair, bracket_verdict, pairs_of, proof_verdict, proofs_grid
+from robustcode.reports.sentences import group_verdict, not_begun, verdict, warning
+from robustcode.reports.table import Row, Source, rows_of, sources
+from robustcode.reports.weaknesses import weaknesses
+from robustcode.store import Run
+
+
+@dataclass(frozen=True)
+class Runs:
+    """The runs of a report by what they are.
+
+    Attributes:
+        found: all of them, in the order given.
+        pairs: proofs and attacks that are about the same thing.
+        rows: what each has measured, by its label.
+    """
+
+    found: tuple[Source, ...]
+    pairs: tuple[Pair, ...]
+    rows: Mapping[str, list[Row]]
+
+    @property
+    def proofs(self) -> list[Source]:
+        """Those of certificates."""
+        return [source for source in self.found if source.proves]
+
+    @property
+    def attacked(self) -> list[Source]:
+        """Those of attacks."""
+        return [source for source in self.found if not source.proves]
+
+    @property
+    def every(self) -> list[Row]:
+        """All rows, run by run."""
+        return [row for source in self.found for row in self.rows[source.label]]
+
+    @property
+    def own(self) -> list[Grid]:
+        """Each run's own tables."""
+        return [
+            grid for source in self.found for grid in own_grids(source, self.rows[source.label])
+        ]
+
+
+@dataclass(frozen=True)
+class Body:
+    """What the kind of a report decides: how it begins, and what is set side by side."""
+
+    title: str
+    verdict: str
+    grids: list[Grid]
+    charts: list[Drawing]
+    rows: tuple[Row, ...] = ()
+
+
+def compose(runs: Sequence[Run], threats_left: Sequence[str] = ()) -> Page:
+    """The page on one run, or on several side by side; ``threats_left`` are those without a run."""
+    if not runs:
+        raise ConfigError("a report needs at least one run folder")
+    found = sources(runs)
+    rows = {source.label: rows_of(source) for source in found}
+    given = Runs(tuple(found), tuple(pairs_of(found)), rows)
+    body = _with_brackets(_body(given), given)
+    findings = weaknesses(found)
+    return Page(
+        body.title,
+        body.verdict + not_begun(threats_left) + warning(findings, len(found)),
+        findings,
+        tuple(body.grids),
+        tuple(chart for chart in body.charts if chart.said),
+        tuple(map(origin_of, found)),
+        tuple(dict.fromkeys(line for source in found for line in references_of(source))),
+        (*given.every, *body.rows),
+        tuple(filter(None, map(checkup_of, found, range(1, len(found) + 1)))),
+    )
+
+
+def _body(given: Runs) -> Body:
+    if not given.attacked:
+        return _proved(given)
+    if len(given.attacked) == 1 and given.pairs:
+        return _bracketed(given)
+    if len(given.found) == 1:
+        return _single(given)
+    curves = series_of(given.attacked)
+    if len(curves) == 1 and len(curves[0].members) == len(given.attacked):
+        return _curve(given, curves[0])
+    return _compared(given, curves)
+
+
+def _proved(given: Runs) -> Body:
+    """Certificates alone."""
+    every, several = given.every, len(given.found) > 1
+    title = f"How robust is {given.found[0].label}?"
+    if several:
+        title = f"What is proved? {len(given.found)} runs of certificates side by side"
+    dots = _dots(_side_by_side(every) if several else every)
+    return Body(
+        title,
+        " ".join(proof_verdict(source, dict(given.rows)) for source in given.found),
+        [proofs_grid(given.found, dict(given.rows)), *given.own],
+        [Dots("accuracy", "Certified", dots)],
+    )
+
+
+def _bracketed(given: Runs) -> Body:
+    """One defence, attacked and certified."""
+    return Body(
+        f"How robust is {given.attacked[0].label}?",
+        " ".join(map(bracket_verdict, given.pairs)),
+        given.own,
+        [Dots("accuracy", "Accuracy", _dots(_both_sides(given.pairs, given.rows)))],
+    )
+
+
+def _single(given: Runs) -> Body:
+    """One run of attacks."""
+    return Body(
+        f"How robust is {given.found[0].label}?",
+        verdict(given.found[0], given.every),
+        given.own,
+        [Dots("accuracy", "Accuracy", _dots(given.every))],
+    )
+
+
+def _curve(given: Runs, series: Series) -> Body:
+    """One defence under several eps."""
+    return Body(
+        f"How robust is {series.name} as eps grows?",
+        curve_verdict(series, given.rows),
+        [curve_grid(series, given.rows), *given.own],
+        _curve_charts([series], given.rows),
+    )
+
+
+def _compared(given: Runs, curves: Sequence[Series]) -> Body:
+    """Several defences, or one under several threats."""
+    groups = comparisons(given.attacked)
+    held = _with_proofs(given.rows, given.pairs)
+    grids = [grid for group in groups for grid in group_grids(group, held)]
+    if len(groups) > 1:
+        grids[-1] = with_note(grids[-1], apart(groups))
+    return Body(
+        f"How robust are they? {len(given.found)} runs side by side",
+        " ".join(
+            [
+                *(group_verdict(group, dict(given.rows)) for group in groups),
+                *map(bracket_verdict, given.pairs),
+            ]
+        ),
+        [*grids, *(curve_grid(series, given.rows) for series in curves), *given.own],
+        [
+            *_curve_charts(curves, given.rows),
+            *(
+                Dots(f"comparison{number}", setting_of(group.members[0]), _group_dots(group))
+                for number, group in enumerate(groups, 1)
+            ),
+        ],
+        tuple(row for group in groups for row in group.rows),
+    )
+
+
+def _with_brackets(body: Body, given: Runs) -> Body:
+    """Brackets before all else, since they say what is known from both sides."""
+    pairs, grids, charts = given.pairs, body.grids, body.charts
+    if given.proofs and given.attacked:
+        grids = [proofs_grid(given.proofs, dict(given.rows)), *grids]
+    if pairs:
+        bars = tuple(pair.bar for pair in pairs)
+        charts = [Brackets("bracket", "Certified, undecided and broken samples", bars), *charts]
+        grids = [*(pair.grid for pair in pairs), *grids]
+    rows = (*body.rows, *(row for pair in pairs for row in pair.rows))
+    return replace(body, grids=grids, charts=charts, rows=rows)
+
+
+def _with_proofs(rows: Mapping[str, list[Row]], pairs: Sequence[Pair]) -> dict[str, list[Row]]:
+    """The rows of each attacked run, with the most that is proved of it."""
+    found = {label: list(own) for label, own in rows.items()}
+    for pair in sorted(pairs, key=lambda pair: pair.found.certified.value):
+        certified = Row(
+            run=pair.attack.label,
+            kind="certified",
+            name=pair.found.method,
+            samples=len(pair.found.table),
+            value=pair.found.certified.value,
+        )
+        found[pair.attack.label].insert(0, certified)
+    return found
+
+
+def _both_sides(pairs: Sequence[Pair], rows: Mapping[str, list[Row]]) -> list[Row]:
+    """What was measured by attacks, and what is certified at their eps, each method once."""
+    attacked = rows[pairs[0].attack.label]
+    proved = {
+        pair.found.method: replace(
+            pair.rows[0], kind="certified", name=f"certified: {pair.found.method}"
+        )
+        for pair in pairs
+    }
+    return [*(row for row in attacked if row.kind != "certified"), *proved.values()]
+
+
+def _side_by_side(rows: Sequence[Row]) -> list[Row]:
+    """Rows of several runs of certificates, each named so that it is known whose it is."""
+    return [
+        replace(row, name=f"{row.run} in {row.settings}" if row.settings else f"{row.run}: clean")
+        for row in rows
+        if row.kind in MAIN_KINDS
+    ]
+
+
+def _curve_charts(curves: Sequence[Series], rows: Mapping[str, list[Row]]) -> list[Drawing]:
+    drawn = [
+        Curve(f"curve{number}", series.title, *curve_dots(series, rows), series.norm)
+        for number, series in enumerate(curves, 1)
+    ]
+    return [curve for curve in drawn if curve.dots]
+
+
+def _dots(rows: Iterable[Row]) -> tuple[Dot, ...]:
+    return tuple(
+        dot_of(row, row.name, row.kind)
+        for row in rows
+        if row.kind in MAIN_KINDS and row.value is not None
+    )
+
+
+def _group_dots(group: Comparison) -> tuple[Dot, ...]:
+    wording = {"compared clean": "clean", "compared worst case": "worst case"}
+    ordered = sorted(
+        (row for row in group.rows if row.kind in wording),
+        key=lambda row: [member.label for member in group.members].index(row.run),
+    )
+    return tuple(
+        dot_of(row, f"{row.run}: {wording[row.kind]}", wording[row.kind])
+        for row in ordered
+        if row.value is not None
+    )

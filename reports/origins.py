@@ -1,0 +1,47 @@
+"""What repeats a run, and where its methods were published."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from robustcode.reports.references import references
+from robustcode.reports.table import Source, as_text
+
+FACTS = ("device", "checkpoint_sha256", "data_sha256", "git", "versions", "schema")
+SHOWN = 12  # files of a data set that are listed before "and n more"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What repeats a run."""
+
+    run: str
+    facts: tuple[tuple[str, str], ...]
+    spec: str
+
+
+def origin_of(source: Source) -> Origin:
+    """The spec of a run and what else decided its numbers."""
+    manifest = source.run.manifest
+    facts = [("seed", as_text(source.run.spec.get("seed")))]
+    for name in FACTS:
+        value = manifest.get(name)
+        if isinstance(value, dict) and len(value) > SHOWN:
+            kept = dict(list(value.items())[:SHOWN])
+            text = f"{as_text(kept)} and {len(value) - SHOWN} more"
+        else:
+            text = as_text(value)
+        facts.append((name.replace("_", " "), text))
+    spec = (source.run.path / "spec.toml").read_text(errors="replace")
+    return Origin(source.label, tuple((name, text) for name, text in facts if text), spec)
+
+
+def references_of(source: Source) -> list[str]:
+    """The publications of what was run."""
+    names = [str(attack["name"]) for attack in source.attacks]
+    certified = source.run.summary.get("certified") or {}
+    methods = [*names, source.fact("defense"), str(certified.get("method") or "")]
+    searched = any(name.partition(":")[0] != "noise" for name in names)
+    return references(
+        (method.partition(":")[0] for method in methods), bool(source.draws) and searched
+    )

@@ -1,0 +1,101 @@
+"""The verdict of a report: what a reader must know, in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from robustcode.reports.compare import Comparison
+from robustcode.reports.grids import (
+    accuracy_of,
+    counted,
+    first_of,
+    interval_of,
+    percent,
+    setting_of,
+)
+from robustcode.reports.table import Row, Source
+from robustcode.reports.weaknesses import Weakness
+
+WARNINGS = {"failure": "Do not rely on {}", "warning": "The evidence for {} is weakened"}
+NAMED = 4  # runs at which a verdict no longer names those that are concerned
+
+
+def _stated(row: Row) -> str:
+    interval = interval_of(row)
+    limits = [f"95 % interval {interval} %"] if interval else []
+    if row.unfinished:
+        limits = [f"{row.unfinished} of {counted(row.samples or 0, 'sample')} unfinished", *limits]
+    return f"{accuracy_of(row)} %" + (f" ({'; '.join(limits)})" if limits else "")
+
+
+def verdict(source: Source, rows: Sequence[Row]) -> str:
+    """One run of attacks in one sentence."""
+    clean, worst, proof = (first_of(rows, kind) for kind in ("clean", "worst case", "certified"))
+    parts = []
+    if clean:
+        looked_at = source.run.summary.get("samples")
+        # A time limit may end a run before each sample was looked at.
+        of = f" of the {clean.samples} looked at" if clean.samples != looked_at else ""
+        parts.append(f"classifies {percent(clean.value, clean.samples)} %{of} correctly")
+    if worst:
+        attacks = counted(len(source.attacks), "attack")
+        parts.append(
+            f"keeps {_stated(worst)} under the worst of {attacks} in {source.fact('threat')}"
+        )
+    if proof:
+        parts.append(f"is certified for {_stated(proof)}")
+    if source.draws:
+        parts.append(f"is random, so that these are expectations over {source.draws} draws")
+    said = " and ".join(filter(None, [", ".join(parts[:-1]), *parts[-1:]])) or "was not measured"
+    count = source.run.summary.get("samples") or 0
+    tested = source.run.summary.get("tested")
+    looked = f"{counted(count, 'sample')} of {source.fact('data')}"
+    if not isinstance(tested, int) or tested <= count:
+        return f"On {looked}, {source.label} {said}."
+    looked = f"{count} of the {tested} samples of {source.fact('data')}, spread over all"
+    after = "This is a test of the evaluation, not yet the evaluation."
+    return f"On {looked}, {source.label} {said}. {after}"
+
+
+def group_verdict(group: Comparison, rows: dict[str, list[Row]]) -> str:
+    """Several runs that may be compared, in one sentence."""
+    if len(group.members) == 1:
+        return verdict(group.members[0], rows[group.members[0].label])
+    worst = [row for row in group.rows if row.kind == "compared worst case"]
+    setting = (
+        f"On the same {counted(len(group.samples), 'sample')} of {setting_of(group.members[0])}"
+    )
+    if len(worst) < 2:
+        return f"{setting}, fewer than two of the runs were attacked."
+    best, least = (pick(worst, key=lambda row: row.value or 0) for pick in (max, min))
+    if best.value == least.value:
+        return f"{setting}, all attacked runs keep the same worst-case accuracy, {_stated(best)}."
+    doubt = "" if group.gap(least.run, best.run).low > 0 else ", less apart than chance allows for"
+    return (
+        f"{setting}, {best.run} keeps the highest worst-case accuracy, {_stated(best)}, and "
+        f"{least.run} the lowest, {_stated(least)}{doubt}."
+    )
+
+
+def not_begun(threats: Sequence[str]) -> str:
+    """The threats of a curve that have no run."""
+    if not threats:
+        return ""
+    were = "was" if len(threats) == 1 else "were"
+    return (
+        f" {', '.join(threats)} {were} not begun: the time limit of the curve was over; the same "
+        "command with more time goes on."
+    )
+
+
+def warning(findings: Sequence[Weakness], runs: int) -> str:
+    """The end of the verdict: what the reader must know before believing it, and of which runs."""
+    for severity, said in WARNINGS.items():
+        grave = [finding for finding in findings if finding.severity == severity]
+        if grave:
+            concerned = list(dict.fromkeys(finding.run for finding in grave))
+            whose = "these numbers"
+            if len(concerned) < min(runs, NAMED):
+                whose = f"the numbers of {' and '.join(concerned)}"
+            return f" {said.format(whose)}: {counted(len(grave), severity)} below."
+    return ""
