@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-import base64
 import csv
-import html
 import io
 import json
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from robustcode.errors import ConfigError, StoreError
 from robustcode.reports.compose import compose
 from robustcode.reports.drawing import drawn
-from robustcode.reports.escape import cell, latex, markdown, plain
+from robustcode.reports.escape import cell, latex, markdown
 from robustcode.reports.grids import Grid
 from robustcode.reports.page import Page
 from robustcode.reports.table import Row
 from robustcode.reports.weaknesses import Weakness
+from robustcode.reports.web import TEMPLATES, Preformatted, page_html
 from robustcode.store import load_run, read_table
 
 SCHEMA = 1
-TEMPLATES = Path(__file__).parent / "templates"
 
 
 def report(runs: Sequence[Path | str], out: Path | str) -> dict[str, Path]:
@@ -73,8 +69,8 @@ def render(page: Page) -> dict[str, bytes]:
     """Every file of a report by its name."""
     figures = {drawing.stem: drawn(drawing) for drawing in page.drawings}
     texts = {
-        "report.html": _html(page, figures),
-        "report.md": _escaped("report.md", markdown).render(page=page, preformatted=_Preformatted),
+        "report.html": page_html(page, figures),
+        "report.md": _escaped("report.md", markdown).render(page=page, preformatted=Preformatted),
         "report.tex": _escaped("report.tex", latex).render(page=page),
         "report.csv": _csv(page.rows),
         "report.json": _json(page),
@@ -88,61 +84,11 @@ def render(page: Page) -> dict[str, bytes]:
     return files
 
 
-class _Preformatted:
-    """A spec that keeps its lines, as an HTML element that nothing inside closes early.
-
-    Marks that are not shown are written as TOML escapes, so that the text still says the same.
-    """
-
-    def __init__(self, spec: str) -> None:
-        lines = ("".join(map(_shown, line)) for line in spec.splitlines())
-        self.text = "<pre>\n" + html.escape("\n".join(lines), quote=False) + "\n</pre>"
-
-    def __html__(self) -> str:  # what Jinja2 asks a value for before it escapes it
-        return self.text
-
-
-def _shown(mark: str) -> str:
-    if plain(mark):
-        return mark
-    code = ord(mark)
-    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
-
-
-def _html(page: Page, figures: dict[str, dict[str, bytes]]) -> str:
-    # As images and not as elements of the page: what is in an image cannot run.
-    pictures = {
-        stem: "data:image/svg+xml;base64," + base64.b64encode(formats["svg"]).decode()
-        for stem, formats in figures.items()
-    }
-
-    def finish(value: object) -> object:
-        return value if isinstance(value, _Preformatted | Markup) else plain(str(value))
-
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        finalize=finish,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["breakable"] = _breakable
-    template = environment.get_template("report.html")
-    return template.render(page=page, pictures=pictures, preformatted=_Preformatted)
-
-
-def _breakable(value: str) -> Markup:
-    """A cell whose long names break after a comma or colon, and not inside a word."""
-    parts = re.split(r"(?<=[,:])(?=[^\s\d])", plain(str(value)))  # not within 1,000
-    return Markup("<wbr>").join(parts)
-
-
 def _escaped(name: str, escape: Callable[[str], str]) -> Any:
     """A template whose every value passes through ``escape``, so that none can be forgotten."""
 
     def finish(value: object) -> str:
-        return value.text if isinstance(value, _Preformatted) else escape(str(value))
+        return value.text if isinstance(value, Preformatted) else escape(str(value))
 
     environment = Environment(  # autoescaping is for HTML; ``finalize`` does it here
         loader=FileSystemLoader(TEMPLATES),

@@ -191,8 +191,9 @@ class Bracket:
     Attributes:
         threat: that of the attacks.
         method: what proved from below.
-        table: one row per sample of both runs: sample, label, state (certified, undecided, wrong),
-            robust (what the attacks left of it, a truth value or a share).
+        table: one row per sample of both runs: sample, label, state (certified, undecided, broken),
+            robust (what the attacks left of it, a truth value or a share), proved (what is proved
+            of it, likewise: ``certified`` is its mean).
         certified: share that is proved, with its interval over samples. Of random decisions the
             mean of what is proved of the probability that one is right, as ``attacked`` is of such.
         attacked: share that the attacks left, likewise.
@@ -248,18 +249,19 @@ def bracket(certified: Run, attacked: Run) -> Bracket:
         else "undecided"
         for sample in shared
     ]
+    stochastic = attacked.summary["stochastic"]
+    right = pd.Series([float(sample in proofs.by_sample) for sample in shared])
+    if stochastic is not None:
+        right = _decided(certified, proofs, shared, threat)
     table = pd.DataFrame(
         {
             "sample": shared,
             "label": left.label[shared].to_numpy(),
             "state": state,
             "robust": robust[shared].to_numpy(),
+            "proved": right.to_numpy(),
         }
     )
-    stochastic = attacked.summary["stochastic"]
-    right = (table.state == "certified").astype("float64")
-    if stochastic is not None:
-        right = _decided(certified, proofs, shared, threat)
     return Bracket(
         threat,
         certified.summary["certified"]["method"],

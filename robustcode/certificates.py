@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from robustcode.errors import StoreError
-from robustcode.lines import Columns, read
+from robustcode.lines import CLASSES, SEED, Columns, read
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -146,11 +146,12 @@ def _table(columns: Mapping[str, list[Any]]) -> pd.DataFrame:
 
 
 def _refuse_wrong_values(columns: Columns) -> None:
-    for name in ("sample", "label", "forwards", "backwards"):
+    for name in ("sample", "forwards", "backwards"):
         columns.whole(name)
-    for name in ("prediction", "draws"):
-        columns.whole(name, none=True)
-    columns.whole("seed", least=None)
+    columns.whole("draws", none=True)
+    for name in ("label", "prediction"):
+        columns.whole(name, none=name != "label", most=CLASSES)
+    columns.whole("seed", least=-SEED, most=SEED)
     columns.text("status", among=[*Status])
     columns.number("radius", low=0.0)
     columns.number("bound", none=True)

@@ -12,8 +12,10 @@ from typing import Any, NoReturn
 from robustcode.errors import StoreError
 
 LONGEST = 60  # characters of a value that are shown in an error
-# What fits into 64 bits; a longer number is none that this package wrote.
-LARGEST = 2**63 - 1
+# Beyond these nobody counts passes, draws or classes; their sums fit into 64 bits. A seed fills 64.
+LARGEST = 10**12
+CLASSES = 10**6
+SEED = 2**64 - 1
 MEND = "run the command again into another folder, or give --partial to read what is intact"
 
 
@@ -87,14 +89,15 @@ class Columns:
         """StoreError about a row."""
         raise StoreError(f"{self.at(place)}: {what}; {MEND}")
 
-    def whole(self, name: str, *, none: bool = False, least: int | None = 0) -> None:
-        """Hold a column to whole numbers from ``least`` on."""
-        low = -LARGEST if least is None else least
+    def whole(
+        self, name: str, *, none: bool = False, least: int = 0, most: int = LARGEST
+    ) -> None:
+        """Hold a column to whole numbers."""
         self._hold(
             name,
             {int, type(None)} if none else {int},
-            lambda value: low <= value <= LARGEST,
-            "a whole number" + (f" from {least} on" if least is not None else ""),
+            lambda value: least <= value <= most,
+            f"a whole number from {least} to {most}",
         )
 
     def number(

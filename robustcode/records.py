@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from robustcode.errors import StoreError
-from robustcode.lines import Columns, read
+from robustcode.lines import CLASSES, LARGEST, SEED, Columns, read
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -151,11 +151,11 @@ def _table(columns: Mapping[str, list[Any]]) -> pd.DataFrame:
 
 def _refuse_wrong_values(columns: Columns) -> None:
     """Each value by itself."""
-    for name in ("sample", "label", "forwards", "backwards"):
+    for name in ("sample", "forwards", "backwards"):
         columns.whole(name)
-    for name in ("clean", "prediction"):
-        columns.whole(name, none=True)
-    columns.whole("seed", least=None)
+    for name in ("label", "clean", "prediction"):
+        columns.whole(name, none=name != "label", most=CLASSES)
+    columns.whole("seed", least=-SEED, most=SEED)
     columns.text("attack")
     columns.text("carried", none=True, among=sorted({*columns.values["attack"]}))
     for name in ("selected", "finished", "proved"):
@@ -177,23 +177,29 @@ def _refuse_wrong_values(columns: Columns) -> None:
 
 def _refuse_wrong_votes(columns: Columns, name: str) -> None:
     """Counts for the same classes in each row, the label among them."""
-    votes = columns.values[name]
+    votes, labels = columns.values[name], columns.values["label"]
     given = [vote for vote in votes if vote is not None]
-    counts = {*chain.from_iterable(vote for vote in given if isinstance(vote, list | tuple))}
-    lists = {*map(type, given)} <= {list, tuple}
-    good = lists and len({*map(len, given)}) <= 1
-    if good and {*map(type, counts)} <= {int} and (not counts or min(counts) >= 0):
-        classes = len(given[0]) if given else 0
-        labels = columns.values["label"]
-        if not given or max(labels) < classes:
-            return
+    if not given:
+        return
+    classes = len(given[0]) if isinstance(given[0], list) else 0
+    if not (
+        {*map(type, given)} == {list}
+        and {*map(len, given)} == {classes}
+        and {*map(type, chain.from_iterable(given))} == {int}
+        and all(0 <= count <= LARGEST for count in {*chain.from_iterable(given)})
+    ):
+        for place, vote in enumerate(votes):
+            if vote is not None and not _counts(vote, classes):
+                columns.refuse(place, f"{name} are no counts for the classes of the first row")
+        columns.refuse(votes.index(given[0]), f"{name} are counts for no class")
+    if max(labels) >= classes:
         place = next(n for n, label in enumerate(labels) if label >= classes)
-        columns.refuse(place, f"label is {labels[place]}, and {name} has {classes} classes")
-    first = next(vote for vote in given)
-    for place, vote in enumerate(votes):
-        whole = isinstance(vote, list) and all(type(n) is int and n >= 0 for n in vote)
-        if vote is not None and (not whole or len(vote) != len(first)):
-            columns.refuse(place, f"{name} are no counts for the same classes as in other rows")
+        columns.refuse(place, f"label is {labels[place]}, and {name} are for {classes} classes")
+
+
+def _counts(vote: Any, classes: int) -> bool:
+    whole = isinstance(vote, list) and all(type(n) is int and 0 <= n <= LARGEST for n in vote)
+    return whole and len(vote) == classes
 
 
 def _refuse_contradictions(table: pd.DataFrame, columns: Columns) -> None:

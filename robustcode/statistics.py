@@ -8,8 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import betaincinv, ndtri
+from scipy.special import betainc, betaincinv, ndtri
 from scipy.stats import binomtest
+
+
+# The least p-value that ``paired_p_value`` tells of, and the largest below 1.
+LEAST, MOST = 1e-300, 0.999
 
 
 class Proportion(NamedTuple):
@@ -110,7 +114,7 @@ def clustered(fractions: ArrayLike, draws: int, confidence: float = 0.95) -> Pro
         raise ValueError(f"fractions of {draws} draws mean nothing; at least one draw is needed")
     _check(1, 1, confidence)
     value = float(shares.mean())
-    trials = min(_effective(shares, confidence), len(shares) * draws)
+    trials = min(_effective(shares, _quantile(confidence)), len(shares) * draws)
     return Proportion(value, *_clopper_pearson(value * trials, trials, confidence))
 
 
@@ -125,17 +129,51 @@ def paired_difference(first: ArrayLike, second: ArrayLike, confidence: float = 0
     >>> paired_difference([1, 1, 0, 0], [1, 1, 1, 1]).value
     0.5
     """
-    before, after = _vector(first, "first"), _vector(second, "second")
-    if len(before) != len(after):
-        raise ValueError(
-            f"{len(before)} and {len(after)} fractions cannot be paired; give both on one set of "
-            "samples in one order"
-        )
+    before, after = _paired(first, second)
     _check(1, 1, confidence)
     halves = (1 + after - before) / 2
-    value, trials = float(halves.mean()), _effective(halves, confidence)
+    value, trials = float(halves.mean()), _effective(halves, _quantile(confidence))
     low, high = _clopper_pearson(value * trials, trials, confidence)
     return Difference(float((after - before).mean()), 2 * low - 1, 2 * high - 1)
+
+
+def paired_p_value(first: ArrayLike, second: ArrayLike) -> float:
+    """Two-sided p-value that the mean of ``second - first`` is 0, from ``paired_difference``.
+
+    The least alpha at which that interval, at confidence 1 - alpha, leaves out 0. For vectors of 0
+    and 1 ``mcnemar`` is exact and to be preferred; this is for fractions of right draws.
+
+    Say that the halves of ``paired_difference`` have the mean v >= 1/2 and n effective samples.
+    Their interval leaves out 1/2 when twice the probability that n fair coins show n v heads or
+    more, continued to fractions as in ``_clopper_pearson``, is below alpha. The larger alpha, the
+    fewer samples does ``_effective`` add and the larger is n, and the smaller is that
+    probability: so the two meet once, which is found by halving the range of log alpha. It is never
+    below LEAST, which then stands for less, and 1 above MOST, where intervals shrink to a point.
+
+    Source: for the inversion of intervals, Lehmann and Romano 2005, Testing Statistical
+    Hypotheses, section 3.5.
+
+    >>> paired_p_value([1.0] * 10, [0.5] * 10) < 0.05 < paired_p_value([1.0, 0.5], [0.5, 0.5])
+    True
+    """
+    before, after = _paired(first, second)
+    halves = (1 + after - before) / 2
+    value = max(float(halves.mean()), 1 - float(halves.mean()))
+
+    def left_out(alpha: float) -> bool:
+        trials = _effective(halves, -float(ndtri(alpha / 2)))
+        tail = float(betainc(value * trials, (1 - value) * trials + 1, 0.5))
+        return 2 * tail < alpha
+
+    if not left_out(MOST):
+        return 1.0
+    below, above = math.log(LEAST), math.log(MOST)
+    if left_out(LEAST):
+        return LEAST
+    while above - below > 1e-9:
+        middle = (below + above) / 2
+        below, above = (below, middle) if left_out(math.exp(middle)) else (middle, above)
+    return math.exp(above)
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
@@ -195,14 +233,14 @@ def any_of(correct: int, draws: int, tries: int) -> float:
     return math.comb(correct, tries) / math.comb(draws, tries)
 
 
-def _effective(shares: NDArray[np.float64], confidence: float) -> float:
+def _effective(shares: NDArray[np.float64], quantile: float) -> float:
     """How many independent 0-or-1 draws would leave the mean of ``shares`` as uncertain.
 
     n p (1 - p) / v, with p and v estimated after z^2 / 2 samples at 0 and as many at 1 are
-    added, which is what Wilson's interval does to the centre (Agresti and Coull 1998). Never below
-    n, and n exactly when all shares are 0 or 1.
+    added, z being the normal ``quantile`` of the interval, which is what Wilson's does to the
+    centre (Agresti and Coull 1998). Never below n, and n exactly when all shares are 0 or 1.
     """
-    extra = _quantile(confidence) ** 2 / 2
+    extra = quantile**2 / 2
     count = len(shares) + 2 * extra
     mean = (shares.sum() + extra) / count
     # v, as p (1 - p) less the mean of f (1 - f): exact, and safe from rounding, for 0 and 1.
@@ -219,6 +257,18 @@ def _clopper_pearson(successes: float, trials: float, confidence: float) -> tupl
 
 def _quantile(confidence: float) -> float:
     return float(ndtri((1 + confidence) / 2))
+
+
+def _paired(
+    first: ArrayLike, second: ArrayLike
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    before, after = _vector(first, "first"), _vector(second, "second")
+    if len(before) != len(after):
+        raise ValueError(
+            f"{len(before)} and {len(after)} fractions cannot be paired; give both on one set of "
+            "samples in one order"
+        )
+    return before, after
 
 
 def _vector(values: ArrayLike, name: str) -> NDArray[np.float64]:

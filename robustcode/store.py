@@ -24,7 +24,7 @@ import sys
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -34,14 +34,19 @@ import pandas as pd
 import tomli_w
 from filelock import FileLock, Timeout
 
-from robustcode import certificates
+from robustcode import certificates, contract, notebook, salvage, verdicts
+from robustcode.certificates import read_certificates
 from robustcode.errors import ConfigError, StoreError
-from robustcode.records import from_lines, table_of
+from robustcode.lines import loads, shown
+from robustcode.records import read_records
 
 SCHEMA = 1
 # The status of a run that ended for lack of time, and what a shard of it says was over.
 STOPPED = "stopped"
 OUT_OF_TIME = "seconds"
+# What is to be done about a file that is not what it should be.
+AGAIN = "run the command again into another folder"
+NAMED = 3  # damaged files that are named before "and n more"
 # What is there before the first shard.
 WRITTEN_FIRST = ("manifest.json", "diagnosis.json", "spec.toml")
 # What decides the numbers of a run, besides this package.
@@ -236,15 +241,56 @@ class RunFolder:
 
 
 @dataclass(frozen=True)
+class Gap:
+    """What a run that was read in part lacks.
+
+    Attributes:
+        missing: samples without a verdict; None if it is not known how many were asked for.
+        asked: samples that were asked for; None if that is not known.
+        damaged: files that are missing, altered or hold something else than they should.
+    """
+
+    missing: int | None
+    asked: int | None
+    damaged: tuple[str, ...] = ()
+
+    @property
+    def said(self) -> str:
+        """The missing samples in words, as in every caption.
+
+        >>> Gap(96, 256).said, Gap(None, None).said
+        ('96 of 256 samples are missing', 'an unknown number of samples is missing')
+        """
+        if self.missing is None:
+            return "an unknown number of samples is missing"
+        return f"{self.missing} of {self.asked} samples {'is' if self.missing == 1 else 'are'} missing"
+
+    @property
+    def sentences(self) -> str:
+        """What a reader must know before believing the numbers."""
+        said = f"{self.said[:1].upper()}{self.said[1:]}"
+        if self.missing != 0:
+            said += ": those that are there may be easier or harder than the rest"
+        if not self.damaged:
+            return f"{said}."
+        named = ", ".join(self.damaged[:NAMED])
+        more = len(self.damaged) - NAMED
+        named += f" and {more} more" if more > 0 else ""
+        were = "is" if len(self.damaged) == 1 else "are"
+        return f"{said}. {named} {were} missing or damaged and was not read."
+
+
+@dataclass(frozen=True)
 class Run:
     """A run, read from its folder; opening it loads neither torch nor the model.
 
     Attributes:
         path: the folder.
         spec: spec.toml.
-        manifest: manifest.json.
-        summary: summary.json.
-        findings: findings.json.
+        manifest: manifest.json; of a run that was read in part its intact shards only.
+        summary: summary.json; of a run that was read in part recomputed from what is there.
+        findings: findings.json; likewise those of the pilot.
+        gap: what is not there, of a run that was read in part; None for a whole one.
     """
 
     path: Path
@@ -252,11 +298,17 @@ class Run:
     manifest: dict[str, Any]
     summary: dict[str, Any]
     findings: list[dict[str, Any]]
+    gap: Gap | None = None
 
     @property
     def stopped(self) -> bool:
         """Whether the time limit ended it: the same command with more time finishes it."""
         return bool(self.manifest["status"] == STOPPED)
+
+    @property
+    def missing(self) -> int | None:
+        """Samples without any verdict: 0 for a whole run, None if it is not known how many."""
+        return 0 if self.gap is None else self.gap.missing
 
     @property
     def digest(self) -> str:
@@ -267,7 +319,7 @@ class Run:
 
     @property
     def adversarial(self) -> list[Path]:
-        """The files of the worst proposals, as safetensors; see Outcome.pictures for the tensors."""
+        """The files that hold the worst proposals, as safetensors: sample, x_adv, broken, .."""
         return [
             self.path / name
             for entry in self.manifest["shards"]["files"].values()
@@ -277,46 +329,218 @@ class Run:
 
     @cached_property
     def records(self) -> pd.DataFrame:
-        """One row per (sample, attack); see records.table_of. Empty for a run of certificates."""
-        rows = []
-        for path, data in _listed(self.path, self.manifest, "records/"):
-            rows += from_lines(data, path)
-        return table_of(rows)
+        """One row per (sample, attack): see records.COLUMNS. Empty for a run of certificates."""
+        table = read_records(_listed(self.path, self.manifest, "records/"))
+        _refuse_other_records(self, table)
+        return table
 
     @cached_property
     def certificates(self) -> pd.DataFrame:
-        """One row per certificate; see certificates.table_of. Empty for a run of attacks."""
-        return certificates.table_of(_certificates(self.path, self.manifest))
+        """One row per certificate: see certificates.COLUMNS. Empty for a run of attacks."""
+        return read_certificates(_listed(self.path, self.manifest, "certificates/"))
+
+    @cached_property
+    def samples(self) -> pd.DataFrame:
+        """One row per sample, with what came of it: see verdicts.SAMPLES."""
+        return verdicts.samples_of(self.records, self.certificates)
+
+    @cached_property
+    def attacks(self) -> pd.DataFrame:
+        """One row per attack, in the order they were run: see verdicts.ATTACKS."""
+        return verdicts.attacks_of(self.summary["attacks"])
+
+    def __repr__(self) -> str:
+        return notebook.line_of(self)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return notebook.html_of(self)
 
 
-def load_run(path: Path | str) -> Run:
+def load_run(path: Path | str, partial: bool = False) -> Run:
     """A finished run from its folder; StoreError if it is missing, unfinished or altered.
 
-    One that was stopped by its time limit is read as well: see Run.stopped.
+    One that was stopped by its time limit is read as well: see Run.stopped. With ``partial`` an
+    unfinished or damaged one is read as far as it is intact: see Run.gap.
     """
     path = Path(path)
-    if not (path / "manifest.json").exists():
-        raise StoreError(f"{path} is not a run folder: it has no manifest.json")
-    manifest = read_table(path / "manifest.json")
-    if manifest.get("schema") != SCHEMA:
-        raise StoreError(f"{path} has schema {manifest.get('schema')!r}; this version reads 1")
-    if manifest.get("status") not in ("complete", STOPPED):
-        shards = manifest.get("shards", {})
+    manifest = _manifest(path)
+    spec = _spec(path)
+    if partial:
+        return _in_part(path, manifest, spec)
+    if manifest["status"] == "running":
+        shards = manifest["shards"]
         raise StoreError(
             f"{path} is not finished ({shards.get('done')} of {shards.get('expected')} shards); "
-            "run the same command again to go on"
+            "run the same command again to go on, or read what is there with --partial"
         )
+    summary, findings = _outcome(path, spec)
+    return Run(path, spec, manifest, summary, findings)
+
+
+def _manifest(path: Path) -> dict[str, Any]:
     try:
-        spec = tomllib.loads((path / "spec.toml").read_text())
-    except (OSError, ValueError) as cause:
-        raise StoreError(f"{path}/spec.toml cannot be read: {cause}") from cause
-    return Run(
-        path,
-        spec,
-        manifest,
-        read_json(path / "summary.json"),
-        read_json(path / "findings.json"),
-    )
+        if not path.exists():
+            raise StoreError(f"{path} is not there; name the folder of a run")
+        if not path.is_dir():
+            raise StoreError(f"{path} is a file; name the folder of a run")
+        if not (path / "manifest.json").exists():
+            raise StoreError(
+                f"{path} is not a run folder: it has no manifest.json; name the --out of a run"
+            )
+    except OSError as cause:
+        raise StoreError(
+            f"{path} cannot be read: {cause.strerror or cause}; give yourself the right to read it"
+        ) from cause
+    found = read_json(path / "manifest.json")
+    _refuse_other_schema(path / "manifest.json", found)
+    return dict(_held(path / "manifest.json", found, contract.MANIFEST))
+
+
+def _spec(path: Path) -> dict[str, Any]:
+    file = path / "spec.toml"
+    try:
+        spec = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as cause:
+        raise StoreError(f"{file} cannot be read: {_why(cause)}; {AGAIN}") from cause
+    _refuse_other_schema(file, spec)
+    return dict(_held(file, spec, contract.SPEC))
+
+
+def _outcome(path: Path, spec: Mapping[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The summary and the findings, held to their contract."""
+    file = path / "summary.json"
+    summary = read_json(file)
+    _refuse_other_schema(file, summary)
+    _held(file, summary, contract.SUMMARY)
+    if spec.get("command") == "certify":
+        _held(file, summary.get("certified"), contract.PROVED, "certified")
+    names = [attack["name"] for attack in summary["attacks"]]
+    if len({*names}) < len(names):
+        raise StoreError(f"{file}: an attack is there twice; {AGAIN}")
+    findings = read_json(path / "findings.json")
+    return summary, _held(path / "findings.json", findings, contract.FINDINGS)
+
+
+def _in_part(path: Path, manifest: dict[str, Any], spec: dict[str, Any]) -> Run:
+    """What is intact of a run; the whole run if all of it is."""
+    outcome: tuple[dict[str, Any], list[dict[str, Any]]] | None = None
+    damaged: list[str] = []
+    if manifest["status"] != "running":
+        try:
+            outcome = _outcome(path, spec)
+        except StoreError as cause:
+            damaged.append("findings.json" if "findings.json" in str(cause) else "summary.json")
+    kept: dict[str, Any] = {}
+    for name, entry in manifest["shards"]["files"].items():
+        spoilt = [file for file, sha in entry["sha256"].items() if not _intact(path, file, sha)]
+        damaged += spoilt
+        # A shard whose pictures alone are lost still has its verdicts.
+        if all(file.startswith("adversarial/") for file in spoilt):
+            intact = {f: sha for f, sha in entry["sha256"].items() if f not in spoilt}
+            kept[name] = {**entry, "sha256": intact}
+    shards = {**manifest["shards"], "files": kept}
+    run = Run(path, spec, {**manifest, "shards": shards}, {}, [])
+    if outcome is not None and not damaged:
+        return replace(run, summary=outcome[0], findings=outcome[1])
+    return _salvaged(run, manifest, outcome, damaged)
+
+
+def _salvaged(
+    run: Run,
+    manifest: Mapping[str, Any],
+    outcome: tuple[dict[str, Any], list[dict[str, Any]]] | None,
+    damaged: list[str],
+) -> Run:
+    """A run with its numbers recomputed from the shards that are intact."""
+    entries = run.manifest["shards"]["files"]
+    diagnosis = _diagnosis(run, damaged)
+    proofs = run.spec.get("command") == "certify"
+    folder = "certificates/" if proofs else "records/"
+    read = read_certificates if proofs else read_records
+    table = read(_listed(run.path, run.manifest, folder))
+    if table.empty:
+        raise StoreError(
+            f"{run.path} has no shard that is intact; run the same command again to go on"
+        )
+    there = int(table["sample"].nunique())
+    asked = salvage.asked_of(run.spec, manifest, outcome[0] if outcome else None)
+    if asked is not None and asked < there:
+        raise StoreError(
+            f"{run.path} has verdicts of {there} samples, and {asked} were asked for; {AGAIN}"
+        )
+    for name, entry in entries.items():
+        shape = contract.PROOF_COST if proofs else contract.COST
+        _held(run.path / "manifest.json", entry.get("cost"), shape, f"shards.files.{name}.cost")
+    recompute = salvage.proofs_in_part if proofs else salvage.attacks_in_part
+    summary = recompute(table, run.spec, run.manifest, diagnosis, outcome[0] if outcome else None)
+    findings = outcome[1] if outcome else list(diagnosis["findings"]) if diagnosis else []
+    gap = Gap(None if asked is None else asked - there, asked, tuple(damaged))
+    return replace(run, summary=summary, findings=findings, gap=gap)
+
+
+def _diagnosis(run: Run, damaged: list[str]) -> dict[str, Any] | None:
+    """What the pilot found, if that is intact."""
+    file, listed = run.path / "diagnosis.json", run.manifest.get("diagnosis")
+    try:
+        if listed != file_hash(file):
+            raise StoreError(f"{file} is missing or altered since it was written")
+        return dict(_held(file, read_json(file), contract.DIAGNOSIS))
+    except StoreError:
+        damaged.append(file.name)
+        return None
+
+
+def _intact(path: Path, name: str, sha: str) -> bool:
+    """Whether a file is as it was written, and holds what its folder says."""
+    try:
+        data = _checked(path / name, sha)
+        if name.startswith("records/"):
+            read_records([(name, data)])
+        elif name.startswith("certificates/"):
+            read_certificates([(name, data)])
+    except StoreError:
+        return False
+    return True
+
+
+def _refuse_other_records(run: Run, records: pd.DataFrame) -> None:
+    """StoreError if the records are not those that the summary is about."""
+    told = [attack["name"] for attack in run.summary.get("attacks", [])]
+    found = [] if records.empty else list(records["attack"].unique())
+    if {*told} != {*found}:
+        stranger = min({*told} ^ {*found})
+        where = "summary.json and not in the records" if stranger in told else "the records only"
+        raise StoreError(f"{run.path}: attack {stranger!r} is in {where}; {AGAIN}")
+    if records.empty:
+        return
+    count, of = records["sample"].nunique(), run.summary["samples"]
+    if count > of or (count < of and not run.stopped):
+        raise StoreError(
+            f"{run.path}: the records are of {count} samples, summary.json says {of}; {AGAIN}"
+        )
+    if (records["clean_correct"].dtype == bool) == bool(run.summary.get("stochastic")):
+        raise StoreError(
+            f"{run.path}: summary.json and the records differ in whether the defence is random; "
+            f"{AGAIN}"
+        )
+
+
+def _refuse_other_schema(file: Path, value: Any) -> None:
+    """StoreError for a file of another version of the contract."""
+    if isinstance(value, dict) and value.get("schema", SCHEMA) != SCHEMA:
+        raise StoreError(
+            f"{file} has schema {shown(value['schema'])}; this version reads {SCHEMA}: report it "
+            "with the version that wrote it"
+        )
+
+
+def _held(file: Path, value: Any, shape: contract.Shape, at: str = "") -> Any:
+    """A value of a file, if it is of a shape."""
+    wrong = next(shape(value, at), None)
+    if wrong is not None:
+        raise StoreError(f"{file}: {wrong}; {AGAIN}")
+    return value
 
 
 def shard_name(number: int) -> str:
@@ -332,9 +556,14 @@ def file_hash(path: Path) -> str | None:
 def read_json(path: Path) -> Any:
     """A JSON file; StoreError if it is missing or damaged."""
     try:
-        return json.loads(path.read_text())
+        return loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as cause:
-        raise StoreError(f"{path} cannot be read: {cause}") from cause
+        raise StoreError(f"{path} cannot be read: {_why(cause)}; {AGAIN}") from cause
+
+
+def _why(cause: Exception) -> str:
+    """What went wrong with a file whose name is said already."""
+    return (isinstance(cause, OSError) and cause.strerror) or str(cause)
 
 
 def read_table(path: Path) -> dict[str, Any]:
@@ -400,9 +629,14 @@ def _listed(path: Path, manifest: Mapping[str, Any], folder: str) -> Iterator[tu
 
 
 def _checked(path: Path, sha: str) -> bytes:
-    if file_hash(path) != sha:
+    """The content of a file that is as it was written."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        data = None
+    if data is None or hashlib.sha256(data).hexdigest() != sha:
         raise StoreError(
             f"{path} is missing or altered since it was written; run the same command again to "
-            "redo that shard"
+            "redo that shard, or read what is intact with --partial"
         )
-    return path.read_bytes()
+    return data

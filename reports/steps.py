@@ -1,0 +1,153 @@
+"""Accuracy along an axis, as steps: numbers with intervals at few places, each of them exact."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from robustcode.reports.table import Row
+from robustcode.statistics import clustered, proportion
+
+# Places of one course, in a figure and as rows. A page has many courses, and at more steps than
+# this a staircase looks smooth.
+PLACES = 64
+# Steps nearer to each other than this share of the axis are one: roundings set proposals that use
+# all of eps apart, and nobody could see between them.
+NEAR = 1e-4
+
+
+class Side(StrEnum):
+    """What is drawn from one place to the next.
+
+    ``AFTER``: the value of the place before; ``BEFORE``: that of the place to come; ``NONE``: there
+    is nothing between.
+    """
+
+    AFTER = "post"
+    BEFORE = "pre"
+    NONE = "none"
+
+
+class Point(NamedTuple):
+    """An accuracy with its 95 % interval at a place of an axis.
+
+    ``value`` and ``low`` count what is ``unfinished`` as not right, ``most`` and ``high`` as right.
+    """
+
+    at: float
+    value: float
+    low: float
+    high: float
+    most: float
+    unfinished: int
+
+
+@dataclass(frozen=True)
+class Course:
+    """One line of a figure.
+
+    Attributes:
+        name: what is measured.
+        kind: which colour it has, as rows of that kind.
+        samples: how many the values are means over.
+        points: in ascending order of their places.
+        side: what stands between them.
+        dots: places at which a number was asked for.
+    """
+
+    name: str
+    kind: str
+    samples: int
+    points: tuple[Point, ...]
+    side: Side
+    dots: tuple[float, ...] = ()
+
+    @property
+    def last(self) -> Point:
+        """Where it ends."""
+        return self.points[-1]
+
+    def rows(self, run: str, kind: str) -> list[Row]:
+        """What CSV and JSON print of it."""
+        return [
+            Row(
+                run=run,
+                kind=kind,
+                name=self.name,
+                samples=self.samples,
+                at=point.at,
+                value=point.value,
+                low=point.low,
+                high=point.high,
+                unfinished=point.unfinished or None,
+                most=point.most if point.unfinished else None,
+            )
+            for point in self.points
+        ]
+
+
+def point_of(
+    at: float,
+    shares: NDArray[np.float64],
+    unknown: NDArray[np.bool_],
+    missing: int,
+    draws: int | None,
+) -> Point:
+    """The accuracy of which ``shares``, of shape (samples,), are right; see Point.
+
+    Of the ``unknown`` ones the share is the most that it may be. As in summary.json, of which this
+    is the interval at one place.
+    """
+    least = np.concatenate([np.where(unknown, 0.0, shares), np.zeros(missing)])
+    value, low, high = accuracy(least, draws)
+    unfinished = int(unknown.sum()) + missing
+    most = value
+    if unfinished:
+        most, _, high = accuracy(np.concatenate([shares, np.ones(missing)]), draws)
+    return Point(float(at), value, low, high, most, unfinished)
+
+
+def accuracy(shares: NDArray[np.float64], draws: int | None) -> tuple[float, float, float]:
+    """Mean and 95 % interval: exact without chance, else with a sample's draws as a cluster."""
+    if draws is None:
+        return proportion(round(float(shares.sum())), len(shares))
+    return clustered(shares, draws)
+
+
+def places(jumps: ArrayLike, last: float, kept: Iterable[float] = ()) -> list[float]:
+    """Where a course is told: at 0, at ``last``, at ``kept``, and where most of its jumps are.
+
+    ``jumps`` is where single samples change. Jumps that are near each other are one, at the last of
+    them; of too many those are taken between which equally many samples change.
+
+    >>> places([0.5, 0.2, 0.2], 1.0)
+    [0.0, 0.2, 0.5, 1.0]
+    """
+    asked = thinned(sorted({0.0, float(last), *map(float, kept)}), PLACES)
+    where = np.sort(np.asarray(jumps, dtype=float))
+    where = where[(where > 0) & (where <= last)]
+    if not len(where):
+        return asked
+    # A jump near the end is at the end, where the course is told anyway.
+    where = where[where < last * (1 - NEAR)]
+    group = np.ceil(where / (last * NEAR))
+    ends = np.flatnonzero(np.append(np.diff(group) > 0, True)) if len(where) else []
+    tops = where[ends]
+    room = PLACES - len(asked)
+    if len(tops) > room:
+        fallen = np.asarray(ends) + 1
+        wanted = len(where) * np.arange(1, room + 1) / (room + 1)
+        tops = tops[np.unique(np.searchsorted(fallen, wanted))]
+    return sorted({*asked, *map(float, tops)})
+
+
+def thinned(values: Sequence[float], room: int) -> list[float]:
+    """At most ``room`` of some values, the first and the last among them."""
+    if len(values) <= room:
+        return list(values)
+    return [values[place] for place in np.unique(np.linspace(0, len(values) - 1, room).astype(int))]

@@ -1,0 +1,153 @@
+"""A report as one page of HTML that needs nothing else: no network, no other file, no script."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from robustcode.reports.checks import SIGNS
+from robustcode.reports.drawing import Drawing, Theme, shown
+from robustcode.reports.escape import plain
+from robustcode.reports.page import Page
+from robustcode.reports.slim import slim
+from robustcode.summary import tally
+
+TEMPLATES = Path(__file__).parent / "templates"
+# Below this width, in inches, figures stand side by side.
+WIDE = 5.0
+PIXELS = 96  # an inch of a page
+
+
+class Picture(NamedTuple):
+    """A figure as a page shows it, in both themes; width and height in pixels."""
+
+    light: str
+    dark: str
+    width: int
+    height: int
+
+    @property
+    def wide(self) -> bool:
+        """Whether it stands alone in its line."""
+        return self.width >= WIDE * PIXELS
+
+
+class Script(NamedTuple):
+    """A script that the page may run, and by what a browser knows it."""
+
+    text: Markup
+    sha256: str
+
+
+class Preformatted:
+    """A text that keeps its lines, as an HTML element that nothing inside closes early.
+
+    Marks that are not shown are written as TOML escapes, so that a spec still says the same.
+    """
+
+    def __init__(self, text: str) -> None:
+        lines = ("".join(map(_visible, line)) for line in text.splitlines())
+        self.text = "<pre>\n" + html.escape("\n".join(lines), quote=False) + "\n</pre>"
+
+    def __html__(self) -> str:  # what Jinja2 asks a value for before it escapes it
+        return self.text
+
+
+def page_html(page: Page, figures: Mapping[str, Mapping[str, bytes]]) -> str:
+    """The page; ``figures`` are the files of each figure by its stem, see drawing.drawn.
+
+    It runs the scripts of templates/ and, by its security policy, nothing else. All that they do
+    is for comfort: without them the page says the same.
+    """
+    asked = ["page", *(["explorer"] if page.explorer is not None else [])]
+    grave = [finding.severity for finding in page.unanswered]
+    return (
+        _environment()
+        .get_template("report.html")
+        .render(
+            page=page,
+            several=len(page.origins) > 1,
+            contents=_contents(page),
+            counts=tally(grave),
+            worst=grave[0] if grave else "",
+            pictures={one.stem: _picture(one, figures[one.stem]["svg"]) for one in page.drawings},
+            scripts=[_script(f"{name}.js") for name in asked],
+            style=Markup(_text("style.css")),
+            preformatted=Preformatted,
+            signs=SIGNS,
+        )
+    )
+
+
+def _contents(page: Page) -> list[tuple[str, str]]:
+    """The sections of a page: the anchor and the heading of each, in their order."""
+    sections = [
+        ("findings", "Findings", True),
+        ("glance", "At a glance", page.charts),
+        ("numbers", "Numbers", page.grids),
+        *((part.key, part.title, True) for part in page.parts),
+        ("samples", "Samples", page.explorer is not None),
+        ("checks", "Checks of the evaluation", page.checkups),
+        ("repeat", "To repeat it", page.origins),
+        ("methods", "Methods that were run", page.references),
+    ]
+    return [(anchor, title) for anchor, title, there in sections if there]
+
+
+def _picture(drawing: Drawing, svg: bytes) -> Picture:
+    width, height = (round(PIXELS * inches) for inches in drawing.size)
+    return Picture(_data(svg), _data(shown(drawing, Theme.DARK)), width, height)
+
+
+def _data(svg: bytes) -> str:
+    # As an image and not as elements of the page: what is in an image cannot run.
+    return "data:image/svg+xml;base64," + base64.b64encode(slim(svg)).decode()
+
+
+def _script(name: str) -> Script:
+    text = _text(name)
+    digest = hashlib.sha256(text.encode()).digest()
+    return Script(Markup(text), base64.b64encode(digest).decode())
+
+
+def _text(name: str) -> str:
+    # Windows would end the lines otherwise than what was hashed.
+    return (TEMPLATES / name).read_text(encoding="utf-8")
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        finalize=_finished,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["breakable"] = _breakable
+    return environment
+
+
+def _finished(value: object) -> object:
+    return value if isinstance(value, Preformatted | Markup) else plain(str(value))
+
+
+def _visible(mark: str) -> str:
+    if plain(mark):
+        return mark
+    code = ord(mark)
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
+
+
+def _breakable(value: str) -> Markup:
+    """A cell whose long names break after a comma or colon, and not inside a word."""
+    parts = re.split(r"(?<=[,:])(?=[^\s\d])", plain(str(value)))  # not within 1,000
+    return Markup("<wbr>").join(parts)
