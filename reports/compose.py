@@ -6,24 +6,24 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from robustcode.errors import ConfigError
+from robustcode.reports.against import chart_of
 from robustcode.reports.checks import checkup_of
-from robustcode.reports.compare import Comparison, comparisons
+from robustcode.reports.compare import comparisons
 from robustcode.reports.curve import Series, curve_dots, curve_grid, curve_verdict, series_of
 from robustcode.reports.drawing import Drawing
 from robustcode.reports.figures import Brackets, Curve, Dot, Dots, dot_of
 from robustcode.reports.grids import (
     MAIN_KINDS,
     Grid,
-    apart,
-    group_grids,
     own_grids,
-    setting_of,
-    with_note,
 )
-from robustcode.reports.origins import origin_of, references_of
+from robustcode.reports.origins import origin_of
 from robustcode.reports.page import Page
 from robustcode.reports.proofs import Pair, bracket_verdict, pairs_of, proof_verdict, proofs_grid
+from robustcode.reports.ranks import boards_of
+from robustcode.reports.references import bibtex, references
 from robustcode.reports.sentences import group_verdict, not_begun, verdict, warning
+from robustcode.reports.sides import group_grids, refusal_grids
 from robustcode.reports.table import Row, Source, rows_of, sources
 from robustcode.reports.weaknesses import weaknesses
 from robustcode.store import Run
@@ -37,11 +37,13 @@ class Runs:
         found: all of them, in the order given.
         pairs: proofs and attacks that are about the same thing.
         rows: what each has measured, by its label.
+        failed: the labels of those of which a check failed.
     """
 
     found: tuple[Source, ...]
     pairs: tuple[Pair, ...]
     rows: Mapping[str, list[Row]]
+    failed: frozenset[str]
 
     @property
     def proofs(self) -> list[Source]:
@@ -83,9 +85,12 @@ def compose(runs: Sequence[Run], threats_left: Sequence[str] = ()) -> Page:
         raise ConfigError("a report needs at least one run folder")
     found = sources(runs)
     rows = {source.label: rows_of(source) for source in found}
-    given = Runs(tuple(found), tuple(pairs_of(found)), rows)
-    body = _with_brackets(_body(given), given)
     findings = weaknesses(found)
+    failed = frozenset(finding.run for finding in findings if finding.severity == "failure")
+    given = Runs(tuple(found), tuple(pairs_of(found)), rows, failed)
+    body = _with_brackets(_body(given), given)
+    every = (*given.every, *body.rows)
+    cited = references(found, every)
     return Page(
         body.title,
         body.verdict + not_begun(threats_left) + warning(findings, len(found)),
@@ -93,9 +98,10 @@ def compose(runs: Sequence[Run], threats_left: Sequence[str] = ()) -> Page:
         tuple(body.grids),
         tuple(chart for chart in body.charts if chart.said),
         tuple(map(origin_of, found)),
-        tuple(dict.fromkeys(line for source in found for line in references_of(source))),
-        (*given.every, *body.rows),
+        tuple(reference.text for reference in cited),
+        every,
         tuple(filter(None, map(checkup_of, found, range(1, len(found) + 1)))),
+        bibtex=bibtex(cited),
     )
 
 
@@ -159,11 +165,8 @@ def _curve(given: Runs, series: Series) -> Body:
 
 def _compared(given: Runs, curves: Sequence[Series]) -> Body:
     """Several defences, or one under several threats."""
-    groups = comparisons(given.attacked)
-    held = _with_proofs(given.rows, given.pairs)
-    grids = [grid for group in groups for grid in group_grids(group, held)]
-    if len(groups) > 1:
-        grids[-1] = with_note(grids[-1], apart(groups))
+    groups = comparisons(given.attacked, given.pairs)
+    boards, refusals = boards_of(groups, given.failed)
     return Body(
         f"How robust are they? {len(given.found)} runs side by side",
         " ".join(
@@ -172,15 +175,21 @@ def _compared(given: Runs, curves: Sequence[Series]) -> Body:
                 *map(bracket_verdict, given.pairs),
             ]
         ),
-        [*grids, *(curve_grid(series, given.rows) for series in curves), *given.own],
+        [
+            *(grid for group in groups for grid in group_grids(group, boards)),
+            *refusal_grids(refusals),
+            *(curve_grid(series, given.rows) for series in curves),
+            *given.own,
+        ],
         [
             *_curve_charts(curves, given.rows),
-            *(
-                Dots(f"comparison{number}", setting_of(group.members[0]), _group_dots(group))
-                for number, group in enumerate(groups, 1)
-            ),
+            *(chart_of(group, number) for number, group in enumerate(groups, 1)),
         ],
-        tuple(row for group in groups for row in group.rows),
+        (
+            *(row for group in groups for row in group.rows),
+            *(row for board in boards for row in board.rows),
+            *(row for refusal in refusals for row in refusal.rows),
+        ),
     )
 
 
@@ -195,21 +204,6 @@ def _with_brackets(body: Body, given: Runs) -> Body:
         grids = [*(pair.grid for pair in pairs), *grids]
     rows = (*body.rows, *(row for pair in pairs for row in pair.rows))
     return replace(body, grids=grids, charts=charts, rows=rows)
-
-
-def _with_proofs(rows: Mapping[str, list[Row]], pairs: Sequence[Pair]) -> dict[str, list[Row]]:
-    """The rows of each attacked run, with the most that is proved of it."""
-    found = {label: list(own) for label, own in rows.items()}
-    for pair in sorted(pairs, key=lambda pair: pair.found.certified.value):
-        certified = Row(
-            run=pair.attack.label,
-            kind="certified",
-            name=pair.found.method,
-            samples=len(pair.found.table),
-            value=pair.found.certified.value,
-        )
-        found[pair.attack.label].insert(0, certified)
-    return found
 
 
 def _both_sides(pairs: Sequence[Pair], rows: Mapping[str, list[Row]]) -> list[Row]:
@@ -246,17 +240,4 @@ def _dots(rows: Iterable[Row]) -> tuple[Dot, ...]:
         dot_of(row, row.name, row.kind)
         for row in rows
         if row.kind in MAIN_KINDS and row.value is not None
-    )
-
-
-def _group_dots(group: Comparison) -> tuple[Dot, ...]:
-    wording = {"compared clean": "clean", "compared worst case": "worst case"}
-    ordered = sorted(
-        (row for row in group.rows if row.kind in wording),
-        key=lambda row: [member.label for member in group.members].index(row.run),
-    )
-    return tuple(
-        dot_of(row, f"{row.run}: {wording[row.kind]}", wording[row.kind])
-        for row in ordered
-        if row.value is not None
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,24 @@ from markupsafe import Markup
 from robustcode.reports import samples
 from robustcode.reports.proofs import Pair
 from robustcode.reports.table import Source
+from robustcode.verdicts import VERDICTS
+
+
+@dataclass(frozen=True)
+class Meanings:
+    """The words that stand in a column, and what each says of a sample."""
+
+    column: str
+    words: tuple[tuple[str, str], ...]
+
+    @classmethod
+    def of(cls, column: str, words: Mapping[str, str], codes: Iterable[Any]) -> Meanings:
+        """Those of ``words`` whose places are in the packed columns ``codes``."""
+        used: set[Any] = set()
+        for places in codes:
+            used |= set(places) if isinstance(places, list) else {places}
+        kept = (pair for place, pair in enumerate(words.items()) if place in used)
+        return cls(column, tuple(kept))
 
 
 @dataclass(frozen=True)
@@ -20,10 +38,12 @@ class Explorer:
 
     Attributes:
         runs: a table for each run, as in ``samples``.
-        notes: what its words mean.
+        meanings: what the words in its columns say.
+        notes: what else is to be known.
     """
 
     runs: tuple[dict[str, Any], ...]
+    meanings: tuple[Meanings, ...]
     notes: tuple[str, ...]
 
     @property
@@ -60,33 +80,40 @@ def explorer_of(found: Sequence[Source], pairs: Sequence[Pair] = ()) -> Explorer
         elif not source.run.records.empty:
             own = [pair for pair in pairs if pair.attack.label == source.label]
             runs.append(samples.attacked(source, place, own))
-    return Explorer(tuple(runs), _notes(runs)) if runs else None
+    return Explorer(tuple(runs), _used(runs), _notes(runs)) if runs else None
+
+
+def _used(runs: Sequence[Mapping[str, Any]]) -> tuple[Meanings, ...]:
+    """The words that the tables of ``runs`` use, by the column they stand in."""
+    attacks = [run for run in runs if run["kind"] == "attacks"]
+    bracketed = [run for run in attacks if "bracket" in run]
+    found = (
+        Meanings.of("Verdict", VERDICTS, [run["verdict"] for run in attacks]),
+        Meanings.of("Bracket", samples.STATES, [run["bracket"] for run in bracketed]),
+        Meanings.of(
+            "Verdict of a certificate",
+            samples.STATUSES,
+            [run["verdict"] for run in runs if run["kind"] == "certificates"],
+        ),
+    )
+    return tuple(meanings for meanings in found if meanings.words)
 
 
 def _notes(runs: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    """The exact meaning of each word that the tables of ``runs`` use."""
     notes = []
     if any(run["kind"] == "attacks" for run in runs):
         notes.append(
-            f"{_defined(samples.VERDICTS)} The worst attack is the one whose proposal stands for "
-            "the sample in the worst case, and the distance is that proposal's from the sample. "
-            "Broken by an attack: right without it and wrong under it."
+            "The worst attack is the one whose proposal stands for the sample in the worst case; "
+            "prediction under attack and distance are that proposal's. Broken by an attack: right "
+            "without it and wrong under it."
         )
     if any(run["draws"] for run in runs):
         notes.append(
-            "Of a random defence, right is what the majority of its draws is right on, under attack "
-            "for the proposal that was chosen on other draws; the share says how many were right."
+            "Of a random defence, right is what the majority of its draws is right on, under "
+            "attack for the proposal that was chosen on other draws; the share says how many were."
         )
-    if any("bracket" in run for run in runs):
-        notes.append(f"Between certificates and attacks: {_defined(samples.STATES)}")
-    if any(run["kind"] == "certificates" for run in runs):
-        notes.append(f"Of certificates: {_defined(samples.STATUSES)}")
     notes.append(
-        f"Distances and radii are in the threat's norm, to {samples.DIGITS} significant digits. "
-        "RUN/records/*.jsonl and RUN/certificates/*.jsonl hold all of it."
+        f"Distances and radii are in the threat's norm, to {samples.DIGITS} significant digits; "
+        "RUN/records/*.jsonl and RUN/certificates/*.jsonl have all of them."
     )
     return tuple(notes)
-
-
-def _defined(words: Mapping[str, str]) -> str:
-    return "; ".join(f"{word}: {meaning}" for word, meaning in words.items()) + "."

@@ -58,9 +58,6 @@ class Asked:
                 f"alpha = {self.alpha:g} is not between 0 and 1; write 0.05 or 5% for one loss in "
                 "twenty that is none"
             )
-        object.__setattr__(
-            self, "allow_findings", convert(self.allow_findings, Allowed, "allow_findings")
-        )
 
     @property
     def minima(self) -> dict[What, float]:
@@ -141,6 +138,13 @@ def share(value: Any, name: str) -> float:
         hint = f"was it a percentage? Then write {found:g}%" if meant else "write 45%"
         raise ConfigError(f"{name} = {value} is not a share between 0 and 1; {hint} or 0.45")
     return found
+
+
+def asked_of(minima: Mapping[str, Any], alpha: Any, allow_findings: str) -> Asked:
+    """What is asked from numbers or text, as they stand on a command line; see Asked."""
+    read = {name: share(value, name) for name, value in minima.items() if value is not None}
+    gravest = convert(allow_findings, Allowed, "allow_findings")
+    return Asked(**read, alpha=share(alpha, "alpha"), allow_findings=gravest)
 
 
 def judge(run: Run, asked: Asked, baseline: Run | None = None) -> Verdict:

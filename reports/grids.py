@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from robustcode.reports.compare import Comparison
-from robustcode.reports.table import Row, Source, as_text
+from robustcode.reports.table import Row, Source
 
 MAIN_KINDS = ("clean", "attack", "worst case", "certified")
 # Two decimals need a thousand samples: below, one sample moves the first decimal.
@@ -107,11 +106,11 @@ def own_grids(source: Source, rows: Sequence[Row]) -> list[Grid]:
             ("text", "long", *("number",) * (6 + abstained + unfinished)),
             tuple(
                 (
-                    *(row.name, row.settings, _count(row.samples)),
+                    *(row.name, row.settings, amount(row.samples)),
                     *(accuracy_of(row), interval_of(row)),
-                    *((_count(row.abstained),) if abstained else ()),
-                    *((_count(row.unfinished),) if unfinished else ()),
-                    *(_count(row.forwards), _count(row.backwards), _seconds(row.seconds)),
+                    *((amount(row.abstained),) if abstained else ()),
+                    *((amount(row.unfinished),) if unfinished else ()),
+                    *(amount(row.forwards), amount(row.backwards), tenths(row.seconds)),
                 )
                 for row in main
             ),
@@ -127,7 +126,7 @@ def own_grids(source: Source, rows: Sequence[Row]) -> list[Grid]:
                 ("text", "number", "number", "number"),
                 tuple(
                     (
-                        *(row.name, _count(row.samples)),
+                        *(row.name, amount(row.samples)),
                         *(accuracy_of(row), interval_of(row)),
                     )
                     for row in drawn
@@ -148,118 +147,6 @@ def refusals(shares: Mapping[str, float]) -> str:
         f"decisions on clean inputs, counted as wrong, and {percent(shares['attacked_refused'], 0)}"
         " % on the worst perturbed ones, counted as held."
     )
-
-
-def group_grids(group: Comparison, rows: dict[str, list[Row]]) -> list[Grid]:
-    """One row a run, then the paired differences to the first run."""
-    found = {(row.run, row.kind): row for row in group.rows}
-    lines = []
-    for member in group.members:
-        clean = found.get((member.label, "compared clean"))
-        worst = found.get((member.label, "compared worst case"))
-        proof = first_of(rows[member.label], "certified")
-        cost = member.run.summary.get("cost") or {}
-        lines.append(
-            (
-                member.label,
-                _count(worst.samples if worst else len(group.samples)),
-                accuracy_of(clean) if clean else "",
-                interval_of(clean) if clean else "",
-                accuracy_of(worst) if worst else "",
-                interval_of(worst) if worst else "",
-                percent(proof.value, proof.samples) if proof else "",
-                _count(len(member.attacks)),
-                _count(cost.get("forwards")),
-                _count(cost.get("backwards")),
-                _seconds(cost.get("seconds")),
-            )
-        )
-    grids = [
-        Grid(
-            f"Side by side: {setting_of(group.members[0])}",
-            (
-                *("run", "n", "clean, %", "95 % interval, %", "worst case, %", "95 % interval, %"),
-                *("certified, %", "attacks", "forwards", "backwards", "seconds"),
-            ),
-            ("text", *("number",) * 10),
-            tuple(lines),
-            tuple(_group_notes(group)),
-        )
-    ]
-    differences = [row for row in group.rows if row.kind == "difference"]
-    if differences:
-        grids.append(_difference_grid(group, differences))
-    return grids
-
-
-def _group_notes(group: Comparison) -> list[str]:
-    notes = [BOUND, CLUSTERED if any(member.draws for member in group.members) else EXACT]
-    if group.trimmed:
-        owned = ", ".join(f"{member.label}: {len(member.verdicts)}" for member in group.members)
-        notes.append(
-            f"The runs have different samples ({owned}); compared are the {len(group.samples)} "
-            "that all share. Certified accuracy, passes and seconds are of each whole run."
-        )
-    if not all(member.whole for member in group.members):
-        notes.append(AFTER_BUDGET)
-    attacks = {
-        tuple((str(attack["name"]), as_text(attack.get("settings") or {})) for attack in m.attacks)
-        for m in group.members
-    }
-    if len(attacks) > 1:
-        notes.append(
-            "The runs were not attacked alike: one that was attacked less may look better than it "
-            "is."
-        )
-    return notes
-
-
-def _difference_grid(group: Comparison, differences: Sequence[Row]) -> Grid:
-    tested = any(row.p_value is not None for row in differences)
-    notes = ["Differences are paired: the same samples in both runs."]
-    if tested:
-        notes.append(
-            "p is the exact McNemar test between deterministic runs, adjusted by Holm for all "
-            "differences in this table."
-        )
-    return Grid(
-        f"Worst-case accuracy less that of {group.members[0].label}",
-        (
-            *("run", "n", "difference, points", "95 % interval, points"),
-            *(("p", "p, adjusted") if tested else ()),
-        ),
-        ("text", *("number",) * (5 if tested else 3)),
-        tuple(
-            (
-                *(row.run, _count(row.samples)),
-                *(percent(row.value, row.samples), interval_of(row)),
-                *((_p(row.p_value), _p(row.p_holm)) if tested else ()),
-            )
-            for row in differences
-        ),
-        tuple(notes),
-    )
-
-
-def apart(groups: Sequence[Comparison]) -> str:
-    """Which runs were not compared with which, and why."""
-    settings = "; ".join(
-        f"{', '.join(member.label for member in group.members)} ({setting_of(group.members[0])})"
-        for group in groups
-    )
-    reasons = "Runs under another threat, on other data or without common samples are not compared"
-    open_ones = [m.label for group in groups for m in group.members if not m.whole]
-    if open_ones:
-        reasons += (
-            f"; nor are those that a budget left unfinished ({', '.join(open_ones)}), since the "
-            "samples they have finished are those that were easy to break"
-        )
-    return f"{reasons}: {settings}."
-
-
-def with_note(grid: Grid, note: str) -> Grid:
-    """The table with one more note under it."""
-    return Grid(grid.caption, grid.headers, grid.widths, grid.rows, (*grid.notes, note))
 
 
 def first_of(rows: Iterable[Row], kind: str) -> Row | None:
@@ -291,16 +178,23 @@ def interval_of(row: Row) -> str:
     return f"{percent(row.low, row.samples)} to {percent(row.high, row.samples)}"
 
 
-def _count(number: int | None) -> str:
+def stated(row: Row) -> str:
+    """The value in a sentence, with its interval and with what is unfinished."""
+    interval = interval_of(row)
+    limits = [f"95 % interval {interval} %"] if interval else []
+    if row.unfinished:
+        limits = [f"{row.unfinished} of {counted(row.samples or 0, 'sample')} unfinished", *limits]
+    return f"{accuracy_of(row)} %" + (f" ({'; '.join(limits)})" if limits else "")
+
+
+def amount(number: int | None) -> str:
+    """A whole number with its thousands apart; empty for none."""
     return "" if number is None else f"{number:,}"
 
 
-def _seconds(seconds: float | None) -> str:
-    return "" if seconds is None else f"{seconds:,.1f}"
-
-
-def _p(value: float | None) -> str:
-    return "" if value is None else f"{value:.3g}"
+def tenths(number: float | None) -> str:
+    """A number to one decimal; empty for none."""
+    return "" if number is None else f"{number:,.1f}"
 
 
 def counted(count: int, noun: str) -> str:

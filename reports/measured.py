@@ -116,13 +116,6 @@ def shares(source: Source, what: What) -> pd.Series:
     return right.astype(float).set_axis(table["sample"])
 
 
-def labels(source: Source) -> pd.Series:
-    """The class of each sample."""
-    if not source.proves:
-        return source.verdicts["label"]
-    return source.run.certificates.set_index("sample")["label"]
-
-
 def _attacks(source: Source) -> list[str]:
     return [str(attack.get("name")) for attack in source.attacks]
 

@@ -1,10 +1,9 @@
-"""What repeats a run, and where its methods were published."""
+"""What repeats a run."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from robustcode.reports.references import references
 from robustcode.reports.table import Source, as_text
 
 FACTS = ("device", "checkpoint_sha256", "data_sha256", "git", "versions", "schema")
@@ -34,14 +33,3 @@ def origin_of(source: Source) -> Origin:
         facts.append((name.replace("_", " "), text))
     spec = (source.run.path / "spec.toml").read_text(errors="replace")
     return Origin(source.label, tuple((name, text) for name, text in facts if text), spec)
-
-
-def references_of(source: Source) -> list[str]:
-    """The publications of what was run."""
-    names = [str(attack["name"]) for attack in source.attacks]
-    certified = source.run.summary.get("certified") or {}
-    methods = [*names, source.fact("defense"), str(certified.get("method") or "")]
-    searched = any(name.partition(":")[0] != "noise" for name in names)
-    return references(
-        (method.partition(":")[0] for method in methods), bool(source.draws) and searched
-    )

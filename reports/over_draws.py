@@ -25,18 +25,17 @@ def left_over_draws(sheet: Sheet) -> list[Course]:
         return []
     nothing = np.zeros(len(sheet.clean), dtype=bool)
     clean = _course(sheet, "clean", sheet.clean, nothing, 0)
-    worst = _course(
-        sheet, "worst case", sheet.held[:, -1], sheet.unknown[:, -1], sheet.missing
-    )
+    worst = _course(sheet, "worst case", sheet.held[:, -1], sheet.unknown[:, -1], sheet.missing)
     return [clean, worst]
 
 
 def _course(sheet: Sheet, kind: str, shares: Floats, unknown: Bools, missing: int) -> Course:
     draws = sheet.draws or 1
     right = np.clip(np.rint(shares * draws), 0, draws).astype(int)
-    # C(r, k) / C(draws, k), as the product of (r - j) / (draws - j) over j < k; row r, column k - 1.
-    j = np.arange(draws)
-    chance = np.cumprod(np.maximum(j[:, None].T * 0 + np.arange(draws + 1)[:, None] - j, 0) / (draws - j), axis=1)
+    # C(r, k) / C(draws, k) is the product of (r - j) / (draws - j) over j < k: row r, column k - 1.
+    drawn = np.arange(draws)
+    left = np.maximum(np.arange(draws + 1)[:, None] - drawn, 0)
+    chance = np.cumprod(left / (draws - drawn), axis=1)
 
     def at(tries: int) -> Point:
         return point_of(tries, chance[right, tries - 1], unknown, missing, draws)

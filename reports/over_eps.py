@@ -67,7 +67,7 @@ def left_over_eps(sheet: Sheet, eps: float) -> Course:
     changed = away[np.isfinite(away) & (after != sheet.clean)]
     told = tuple(at(place) for place in places(changed, eps))
     count = len(sheet.clean) + sheet.missing
-    return Course("left by the attacks", "worst case", count, told, Side.AFTER)
+    return Course("left by the attacks", "worst case", count, told, Side.AFTER, (eps,))
 
 
 def looseness(source: Source, sheet: Sheet) -> str:
@@ -108,9 +108,7 @@ def proved_over_eps(pair: Pair, eps: float) -> Course:
     samples = pair.found.table["sample"]
     radius = pair.proof.run.certificates.set_index("sample").loc[samples, "radius"]
     told = tuple(at(place) for place in places(radius, eps, [_own_eps(pair)]))
-    return Course(
-        f"certified by {pair.found.method}", "certified", len(samples), told, Side.BEFORE
-    )
+    return Course(f"certified by {pair.found.method}", "certified", len(samples), told, Side.BEFORE)
 
 
 def _own_eps(pair: Pair) -> float:

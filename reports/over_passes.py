@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from robustcode.reports.grids import counted, percent
-from robustcode.reports.sheet import Floats, Sheet
+from robustcode.reports.sheet import Bools, Floats, Sheet, named
 from robustcode.reports.steps import Course, Point, Side, places, point_of
 from robustcode.statistics import paired_difference
 
@@ -36,23 +36,22 @@ def left_over_passes(sheet: Sheet) -> Course:
     told = places(sheet.spent[:, 1:][changed], furthest(sheet), [end for _, end in ends(sheet)])
     count = len(sheet.clean) + sheet.missing
     points = tuple(map(at, told))
-    return Course("left by the attacks", "worst case", count, points, Side.AFTER)
+    return Course("left by the attacks", "worst case", count, points, Side.AFTER, (points[-1].at,))
 
 
-def state_at(sheet: Sheet, place: float) -> tuple[Floats, np.ndarray]:
+def state_at(sheet: Sheet, place: float) -> tuple[Floats, Bools]:
     """Each sample's share of right decisions within so many passes, and whether it is unknown.
 
-    At the passes of an attack that was stopped the sample is unknown already when it began.
+    It is unknown from where an attack began that was stopped, but at no passes at all.
     """
     # The last attack that had ended by then; each begins where the one before it has ended.
     ended = (sheet.spent <= place).sum(1) - 1
     rows = np.arange(len(ended))
-    # What is stopped within its passes is not known to hold for any of them.
     begun = np.minimum(ended + 1, sheet.spent.shape[1] - 1)
     unknown = sheet.unknown[rows, ended]
     stopped = sheet.unknown[rows, begun] & (place > sheet.spent[rows, ended])
     shares: Floats = sheet.held[rows, ended]
-    return shares, unknown | stopped
+    return shares, (unknown | stopped) & (place > 0)
 
 
 def furthest(sheet: Sheet) -> float:
@@ -65,17 +64,13 @@ def ends(sheet: Sheet) -> list[tuple[str, float]]:
     last = sheet.spent.max(0)[1:]
     cost = sheet.passes.max(0) > 0
     return [
-        (name, float(end))
-        for name, end, some in zip(sheet.names, last, cost, strict=True)
-        if some
+        (name, float(end)) for name, end, some in zip(sheet.names, last, cost, strict=True) if some
     ]
 
 
 def ended_flat(sheet: Sheet) -> str:
     """Whether the accuracy still fell in the last half of the passes, and by whom."""
     half, end = furthest(sheet) / 2, furthest(sheet)
-    if end == 0:
-        return "No attack spent a pass."
     before, open_before = state_at(sheet, half)
     after, open_after = state_at(sheet, end)
     span = f"the last half of the passes ({half:,.0f} to {end:,.0f} a sample)"
@@ -104,21 +99,19 @@ def ended_flat(sheet: Sheet) -> str:
     return f"{flat}{doubt}"
 
 
-def _fallen(sheet: Sheet, span: str, fell: np.ndarray) -> str:
+def _fallen(sheet: Sheet, span: str, fell: Bools) -> str:
     """The note where decisions are not random: how many samples fell late, and the last."""
     broken = (np.diff(sheet.held, axis=1) < 0).astype(bool)
     if not broken.any():
         return "No sample that was right fell: it is flat from its beginning."
     at = np.where(broken, sheet.spent[:, 1:], -1.0)
     latest = at.max()
-    who = " and ".join(
-        name for name, when in zip(sheet.names, at.max(0), strict=True) if when == latest
-    )
+    who = named([n for n, when in zip(sheet.names, at.max(0), strict=True) if when == latest])
     count = int((at.max(1) == latest).sum())
-    last = f"the last {counted(count, 'sample')} fell at {latest:,.0f} passes, to {who}"
+    last = f"the last to fall, {counted(count, 'sample')}, fell to {who} by {latest:,.0f} passes"
     if not fell.any():
         return f"It is flat at its end: none fell in {span}; {last}."
     return (
-        f"It is not flat at its end: {counted(int(fell.sum()), 'sample')} fell in {span}, {last}; "
+        f"It is not flat at its end: {counted(int(fell.sum()), 'sample')} fell in {span}; {last}; "
         "more passes may leave less."
     )

@@ -1,116 +1,201 @@
-"""Where the methods that a run used were published."""
+"""Which publications stand behind a report: those of the methods that were run, and no others."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
 
-EOT = (
-    "Expectation over transformation: Athalye, Engstrom, Ilyas and Kwok 2018, Synthesizing robust "
-    "adversarial examples, arXiv:1707.07397."
-)
-BPDA = (
-    "Surrogate gradient (BPDA): Athalye, Carlini and Wagner 2018, Obfuscated gradients give a "
-    "false sense of security, arXiv:1802.00420."
-)
-_AUTOATTACK = (
-    "Croce and Hein 2020, Reliable evaluation of adversarial robustness with an ensemble of "
-    "diverse parameter-free attacks, arXiv:2003.01690."
-)
-_FAB = (
-    "Croce and Hein 2020, Minimally distorted adversarial examples with a fast adaptive boundary "
-    "attack, arXiv:1907.02044."
-)
-_PGD = (
-    "Madry, Makelov, Schmidt, Tsipras and Vladu 2018, Towards deep learning models resistant to "
-    "adversarial attacks, arXiv:1706.06083."
-)
+from robustcode.reports.bibtex import FILE, Entry, read, write
+from robustcode.reports.compare import INVERTED, MCNEMAR
+from robustcode.reports.table import Row, Source, tables
 
-REFERENCES = {
-    "fgsm": "Goodfellow, Shlens and Szegedy 2015, Explaining and harnessing adversarial examples, "
-    "arXiv:1412.6572.",
-    "pgd": _PGD,
-    "warm": _PGD,
-    "mended": BPDA,
-    "transfer": "Papernot, McDaniel and Goodfellow 2016, Transferability in machine learning, "
-    "arXiv:1605.07277.",
-    "apgd-ce": _AUTOATTACK,
-    "apgd-dlr": _AUTOATTACK,
-    "apgd-t": _AUTOATTACK,
-    "apgd-margin": _AUTOATTACK,
-    "apgd-pm": _AUTOATTACK + " The loss: Xie, Zheng, Huang, Ye and Ma 2024, Towards million-scale "
-    "adversarial robustness evaluation with stronger individual attacks, arXiv:2411.15210.",
-    "fab": _FAB,
-    "fab-t": _FAB,
-    "deepfool": "Moosavi-Dezfooli, Fawzi and Frossard 2016, DeepFool: a simple and accurate method "
-    "to fool deep neural networks, arXiv:1511.04599.",
-    "ddn": "Rony, Hafemann, Oliveira, Ben Ayed, Sabourin and Granger 2019, Decoupling direction "
-    "and norm for efficient gradient-based L2 adversarial attacks and defenses, arXiv:1811.09600.",
-    "fmn": "Pintor, Roli, Brendel and Biggio 2021, Fast minimum-norm adversarial attacks through "
-    "adaptive norm constraints, arXiv:2102.12827.",
-    "cw": "Carlini and Wagner 2017, Towards evaluating the robustness of neural networks, "
-    "arXiv:1608.04644.",
-    "nes": "Ilyas, Engstrom, Athalye and Lin 2018, Black-box adversarial attacks with limited "
-    "queries and information, arXiv:1804.08598.",
-    "spsa": "Uesato, O'Donoghue, van den Oord and Kohli 2018, Adversarial risk and the dangers of "
-    "evaluating against weak attacks, arXiv:1802.05666.",
-    "hopskipjump": "Chen, Jordan and Wainwright 2020, HopSkipJumpAttack: a query-efficient "
-    "decision-based attack, arXiv:1904.02144.",
-    "aggmo": "Sitawarin, Golan-Strieb and Wagner 2022, Demystifying the adversarial robustness of "
-    "random transformation defenses, arXiv:2207.03574.",
-    "square": "Andriushchenko, Croce, Flammarion and Hein 2020, Square attack, arXiv:1912.00049.",
-    "gaussian-noise": "Cohen, Rosenfeld and Kolter 2019, Certified adversarial robustness via "
-    "randomized smoothing, arXiv:1902.02918.",
-    "random-resize-pad": "Xie, Wang, Zhang, Ren and Yuille 2018, Mitigating adversarial effects "
-    "through randomization, arXiv:1711.01991.",
-    "bit-depth": "Xu, Evans and Qi 2018, Feature squeezing: detecting adversarial examples in deep "
-    "neural networks, arXiv:1704.01155.",
-    "confidence": "Hendrycks and Gimpel 2017, A baseline for detecting misclassified and "
-    "out-of-distribution examples in neural networks, arXiv:1610.02136.",
-    "coded-smoothing": "Moradi, Jahani-Nezhad and Maddah-Ali 2025, Coded-smoothing, "
-    "arXiv:2510.00253.",
-    "mixup-inference": "Pang, Xu and Zhu 2020, Mixup inference: better exploiting mixup to defend "
-    "adversarial attacks, arXiv:1909.11515.",
-    "random-ensemble": "Pinot, Ettedgui, Rizk, Chevaleyre and Atif 2020, Randomization matters: "
-    "how to defend against strong adversarial attacks, arXiv:2002.11565.",
-    "transfer-pgd": "Croce, Gowal, Brunner, Shelhamer, Hein and Cemgil 2022, Evaluating the "
-    "adversarial robustness of adaptive test-time defenses, arXiv:2202.13711.",
-    "smoothing": "Cohen, Rosenfeld and Kolter 2019, Certified adversarial robustness via "
-    "randomized smoothing, arXiv:1902.02918.",
-    "ibp": "Gowal et al. 2018, On the effectiveness of interval bound propagation for training "
-    "verifiably robust models, arXiv:1810.12715.",
-    "alpha-crown": "Xu, Zhang, Wang, Wang, Jana, Lin and Hsieh 2021, Fast and complete: enabling "
-    "complete neural network verification with rapid and massively parallel incomplete verifiers, "
-    "arXiv:2011.13824.",
-    "bab": "Wang, Zhang, Xu, Lin, Jana, Hsieh and Kolter 2021, Beta-CROWN: efficient bound "
-    "propagation with per-neuron split constraints for complete and incomplete neural network "
-    "robustness verification, arXiv:2103.06624.",
-    "crown": "Zhang, Weng, Chen, Hsieh and Daniel 2018, Efficient neural network robustness "
-    "certification with general activation functions, arXiv:1811.00866.",
-    "lipschitz": "Hein and Andriushchenko 2017, Formal guarantees on the robustness of a "
-    "classifier against adversarial manipulation, arXiv:1705.08475; Weng et al. 2018 (Fast-Lip), "
-    "arXiv:1804.09699.",
+APGD = ("croce2020reliable",)
+# By the registered name of an attack; of a library's attacks the name of the library.
+ATTACKS: dict[str, tuple[str, ...]] = {
+    "noise": ("carlini2019evaluating",),
+    "fgsm": ("goodfellow2015explaining",),
+    "pgd": ("madry2018towards",),
+    "warm": ("madry2018towards",),
+    "mended": ("athalye2018obfuscated",),
+    "transfer": ("papernot2016transferability",),
+    "transfer-pgd": ("croce2022evaluating",),
+    "apgd-ce": APGD,
+    "apgd-dlr": APGD,
+    "apgd-t": APGD,
+    "apgd-margin": (*APGD, "carlini2017towards"),
+    "apgd-pm": (*APGD, "xie2024towards"),
+    "scout": ("liu2022practical", "xie2024towards", *APGD, "andriushchenko2020square"),
+    "fab": ("croce2020minimally",),
+    "fab-t": ("croce2020minimally", *APGD),
+    "deepfool": ("moosavi2016deepfool",),
+    "ddn": ("rony2019decoupling",),
+    "fmn": ("pintor2021fast",),
+    "cw": ("carlini2017towards",),
+    "nes": ("ilyas2018black",),
+    "spsa": ("uesato2018adversarial", "spall1992multivariate"),
+    "hopskipjump": ("chen2020hopskipjump",),
+    "aggmo": ("sitawarin2022demystifying", "lucas2019aggregated"),
+    "square": ("andriushchenko2020square",),
+    "autoattack": APGD,
+    "foolbox": ("rauber2020foolbox",),
+    "torchattacks": ("kim2020torchattacks",),
 }
+DEFENSES: dict[str, tuple[str, ...]] = {
+    "gaussian-noise": ("cohen2019certified", "liu2018towards"),
+    "smoothing": ("cohen2019certified",),
+    "random-resize-pad": ("xie2018mitigating",),
+    "random-ensemble": ("pinot2020randomization",),
+    "bit-depth": ("xu2018feature",),
+    "jpeg": ("dziugaite2016study", "guo2018countering"),
+    "confidence": ("hendrycks2017baseline",),
+    "coded-smoothing": ("moradi2025coded",),
+    "mixup-inference": ("pang2020mixup",),
+}
+METHODS: dict[str, tuple[str, ...]] = {
+    "smoothing": ("cohen2019certified",),
+    "ibp": ("gowal2018effectiveness",),
+    "crown": ("zhang2018efficient",),
+    "alpha-crown": ("xu2021fast",),
+    "bab": ("wang2021beta", "bunel2020branch"),
+    "lipschitz": ("hein2017formal", "weng2018towards"),
+    # The proofs for coded batches are ours; what they rest on is not.
+    "coded": ("zhang2018efficient",),
+    "coded-noise": ("cohen2019certified",),
+}
+# Nothing was published of these: the model as it is.
+OURS = frozenset({"identity"})
+# Their own gradient says nothing: attacks go around it.
+SURROGATE = frozenset({"bit-depth", "jpeg"})
+NOISES = {"uniform": "yang2020randomized", "laplace": "teng2020certificates"}
+ESTIMATORS = {
+    "fixed": ("clopper1934use",),
+    "sequential": ("armitage1969repeated", "robbins1970statistical"),
+    "anytime": ("robbins1970statistical",),
+}
+TESTS = {MCNEMAR: "mcnemar1947note", INVERTED: "lehmann2005testing"}
+CONTROL = "noise"
+INTERVALS, GRADIENT = "intervals", "gradient of a random defence"
 
-NOISE = (
-    "Uniform noise of the attacks' size is a control, not an attack: an attack that does no better "
-    "has found nothing."
-)
-NOT_DIFFERENTIABLE = frozenset({"bit-depth", "jpeg"})
+
+@dataclass(frozen=True)
+class Reference:
+    """A publication and what it was needed for."""
+
+    uses: tuple[str, ...]
+    entry: Entry
+
+    @property
+    def text(self) -> str:
+        """What it was needed for, and the publication in words."""
+        return f"{', '.join(self.uses)}: {self.entry.sentence}"
 
 
-def references(methods: Iterable[str], stochastic: bool) -> list[str]:
-    """Citations of the named attacks, defences and certificates, each once, in that order.
+def references(sources: Sequence[Source], rows: Iterable[Row] = ()) -> tuple[Reference, ...]:
+    """Each publication once: of attacks, defences and proofs as they were run, then of statistics.
 
-    A name without an entry, such as a plug-in's, is passed over.
+    ``rows`` are those of the report; by them it is known which tests were made. A name without an
+    entry, such as a plug-in's, is passed over.
     """
-    cited: list[str] = []
-    for name in methods:
-        if name in REFERENCES:
-            cited.append(f"{name}: {REFERENCES[name]}")
-        if name in NOT_DIFFERENTIABLE:
-            cited.append(f"{name}: {BPDA}")
-        if name == "noise":
-            cited.append(f"noise: {NOISE}")
-    if stochastic:
-        cited.append(EOT)
-    return list(dict.fromkeys(cited))
+    uses: dict[str, list[str]] = {}
+    for source in sources:
+        for what, keys in (*_searched(source), *_defended(source), *_proved(source)):
+            for key in keys:
+                uses.setdefault(key, []).append(what)
+    for what, key in _computed(sources, list(rows)):
+        uses.setdefault(key, []).append(what)
+    uses["robustcode"] = ["this report"]
+    entries = {**_entries(), "robustcode": _software(sources)}
+    return tuple(Reference(tuple(dict.fromkeys(of)), entries[key]) for key, of in uses.items())
+
+
+def bibtex(cited: Iterable[Reference]) -> str:
+    """The publications as the text of a BibTeX file."""
+    return write(reference.entry for reference in cited)
+
+
+@cache
+def _entries() -> Mapping[str, Entry]:
+    return read(FILE.read_text(encoding="utf-8"))
+
+
+def _searched(source: Source) -> Iterator[tuple[str, tuple[str, ...]]]:
+    norm = source.fact("threat").partition(":")[0]
+    random = False
+    for attack in source.attacks:
+        name, settings = _registered(str(attack["name"])), attack.get("settings") or {}
+        yield "noise (a control)" if name == CONTROL else name, ATTACKS.get(name, ())
+        if name == "mended":
+            inner = _registered(str(settings.get("attack", "")))
+            yield inner, ATTACKS.get(inner, ())
+        if norm == "l1" and name == "pgd":
+            yield "pgd in l1", ("tramer2019adversarial",)
+        if norm == "l1" and name.startswith("apgd"):
+            yield "apgd in l1", ("croce2021mind",)
+        if settings.get("order") == "malt":
+            yield "order of targets", ("melamed2024malt",)
+        random |= name != CONTROL
+    if random and source.draws:
+        yield GRADIENT, ("athalye2018synthesizing",)
+
+
+def _defended(source: Source) -> Iterator[tuple[str, tuple[str, ...]]]:
+    name = _registered(source.fact("defense"))
+    yield name, DEFENSES.get(name, ())
+    if name in SURROGATE and source.attacks:
+        yield f"surrogate gradient of {name}", ("athalye2018obfuscated",)
+
+
+def _proved(source: Source) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """The method of a run of certificates, or of one that a run of attacks was held against."""
+    certified = source.run.summary.get("certified") or {}
+    name = _registered(str(certified.get("method") or ""))
+    yield name, METHODS.get(name, ())
+    settings = source.run.spec.get("method")
+    if not source.proves or not isinstance(settings, Mapping):
+        return
+    noise = str(settings.get("noise"))
+    if noise in NOISES:
+        yield f"{noise} noise", (NOISES[noise],)
+    estimator = str(settings.get("estimator"))
+    yield f"{estimator} estimate", ESTIMATORS.get(estimator, ())
+
+
+def _computed(sources: Sequence[Source], rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
+    """Statistics by what they are for."""
+    measured = [source for source in sources if source.run.summary.get("clean")]
+    if measured:
+        yield INTERVALS, "clopper1934use"
+    differences = any(row.kind == "difference" for row in rows)
+    if differences or any(source.draws for source in measured):
+        yield INTERVALS, "korn1998confidence"
+    if any((source.run.summary.get("stochastic") or {}).get("any_of") for source in measured):
+        yield "any of several tries", "halmos1946theory"
+    for test, key in TESTS.items():
+        if any(row.p_value is not None and row.settings == test for row in rows):
+            yield "differences", key
+    if any(row.p_holm is not None for row in rows):
+        yield "several differences", "holm1979simple"
+    if any(row.kind == "corruption" for row in rows):
+        yield "corruptions", "hendrycks2019benchmarking"
+
+
+def _software(sources: Sequence[Source]) -> Entry:
+    """This package, in the versions that made the runs."""
+    entry = _entries()["robustcode"]
+    found = [source.run.manifest.get("versions") for source in sources]
+    versions = sorted({str(v["robustcode"]) for v in tables(found) if v.get("robustcode")})
+    safe = [version for version in versions if version.replace(".", "").isalnum()]
+    if not safe:
+        return entry
+    note = f"{'Version' if len(safe) == 1 else 'Versions'} {' and '.join(safe)}"
+    return replace(entry, fields={**entry.fields, "note": note})
+
+
+def _registered(name: str) -> str:
+    """The name under which a component is registered; a library's attacks have its name.
+
+    >>> _registered("pgd:steps=40,loss=margin"), _registered("foolbox:LinfPGD:steps=40")
+    ('pgd', 'foolbox')
+    """
+    return name.partition(":")[0]

@@ -16,53 +16,38 @@ from robustcode.errors import ConfigError, StoreError
 from robustcode.reports.compose import compose
 from robustcode.reports.drawing import drawn
 from robustcode.reports.escape import cell, latex, markdown
+from robustcode.reports.gaps import marked
 from robustcode.reports.grids import Grid
 from robustcode.reports.page import Page
 from robustcode.reports.table import Row
 from robustcode.reports.weaknesses import Weakness
 from robustcode.reports.web import TEMPLATES, Preformatted, page_html
-from robustcode.store import load_run, read_table
+from robustcode.store import folders_of, load_run
 
 SCHEMA = 1
 
 
-def report(runs: Sequence[Path | str], out: Path | str) -> dict[str, Path]:
+def report(runs: Sequence[Path | str], out: Path | str, partial: bool = False) -> dict[str, Path]:
     """Write a report on one run folder, or on several side by side, into the folder ``out``.
 
-    The folder of a curve stands for its runs.
+    The folder of a curve stands for its runs. With ``partial`` an unfinished or damaged run is
+    reported as far as it is intact; what is missing is said with every number.
 
     The files by what they are: html, md, tex, csv, json, and each figure by its name. The same
     runs give the same bytes.
     """
     if isinstance(runs, str | Path):
         raise ConfigError(f"runs = {str(runs)!r} is one path; give a list of run folders")
-    paths = [Path(given) for given in runs]
-    not_begun = [threat for path in paths for threat in _not_begun(path)]
-    page = compose([load_run(run) for path in paths for run in _folders(path)], not_begun)
+    paths, not_begun = folders_of(map(Path, runs))
+    read = [load_run(path, partial) for path in paths]
+    for run in read:
+        run.check()
+    page = marked(compose(read, not_begun), read)
     out, written = Path(out), {}
     for name, content in render(page).items():
         key = name.partition(".")[2] if name.startswith("report.") else name
         written[key] = _write(out / name, content)
     return written
-
-
-def _folders(path: Path) -> list[Path]:
-    """A run folder as it is, and the folder of a curve as its runs."""
-    if not (path / "curve.json").exists():
-        return [path]
-    points = read_table(path / "curve.json").get("points")
-    if not isinstance(points, list) or not points:
-        raise StoreError(f"{path} is a curve without points; run its command again")
-    return [path / str(point["run"]) for point in points]
-
-
-def _not_begun(path: Path) -> list[str]:
-    """The threats a curve was asked for and has no run of."""
-    if not (path / "curve.json").exists():
-        return []
-    table = read_table(path / "curve.json")
-    begun = {point.get("threat") for point in table["points"]}
-    return [str(threat) for threat in table.get("asked") or [] if threat not in begun]
 
 
 def render(page: Page) -> dict[str, bytes]:
@@ -74,6 +59,7 @@ def render(page: Page) -> dict[str, bytes]:
         "report.tex": _escaped("report.tex", latex).render(page=page),
         "report.csv": _csv(page.rows),
         "report.json": _json(page),
+        "references.bib": page.bibtex,
     }
     table = _escaped("table.tex", latex)
     for number, grid in enumerate(page.tables, 1):

@@ -16,18 +16,9 @@ import pandas as pd
 from robustcode.reports.escape import plain
 from robustcode.reports.proofs import Pair
 from robustcode.reports.table import Source
+from robustcode.verdicts import VERDICTS
 
 DIGITS = 4  # significant digits of what is not a whole number: a page is not for computing on
-# What came of a sample under attack, and what each says.
-ROBUST, REFUSED, UNFINISHED, BROKEN, WRONG = range(5)
-VERDICTS = {
-    "robust": "right as it is, and right after each attack that was run",
-    "refused": "likewise, but a detector refused what an attack proposed, which counts as right",
-    "unfinished": "nothing has broken it, and an attack on it was ended by a limit or left no "
-    "record",
-    "broken": "right as it is, and wrong under attack",
-    "wrong without attack": "wrong, or refused, before anything was changed",
-}
 # What certificates say, in the words of their files.
 STATUSES = {
     "certified": "proved right for all that the threat allows",
@@ -42,8 +33,8 @@ STATES = {
     "broken": "no decision was right under attack",
 }
 # What became of an attack on a sample; the first needs no mention.
-DONE, LIMITED, PROVED, ABSENT = range(4)
-MADE = ("", "unfinished", "not attacked, proved robust", "no record")
+DONE, LIMITED, PROVED = range(3)
+MADE = ("", "unfinished", "not attacked, proved robust")
 
 Numbers = np.ndarray[Any, np.dtype[np.float64]]
 Truths = np.ndarray[Any, np.dtype[np.bool_]]
@@ -69,44 +60,38 @@ class _Course:
 
 def attacked(source: Source, place: int, pairs: Sequence[Pair] = ()) -> dict[str, Any]:
     """The table of a run of attacks, with the certificates of ``pairs`` beside it."""
-    records, verdicts = source.run.records, source.verdicts
-    samples = verdicts.index
-    listed = dict.fromkeys(str(attack["name"]) for attack in source.attacks)
-    names = list(listed | dict.fromkeys(records["attack"].astype(str)))
-    first = records.drop_duplicates("sample").set_index("sample").reindex(samples)
-    label, clean = _numbers(verdicts["label"]), _numbers(first["clean"])
-    courses = [
-        _course(records[records["attack"] == name], samples, label, names, source.draws)
-        for name in names
-    ]
-    chosen = records[records["selected"].astype(bool)].drop_duplicates("sample")
-    worst = _places(chosen.set_index("sample")["attack"].reindex(samples), names)
-    before = clean == label if source.draws else _numbers(verdicts["clean"]) == 1
-    verdict = _verdict(verdicts, courses, worst, before, bool(source.draws))
+    records, known = source.run.records, source.run.samples
+    samples = pd.Index(known["sample"])
+    names = [attack["name"] for attack in source.attacks]
+    # Each attack has a record of each sample: a folder of which that is not so is not read.
+    by = [records[records["attack"] == name].set_index("sample").loc[samples] for name in names]
+    label, worst = _numbers(known["label"]), _places(known["worst"], names)
+    courses = [_course(rows, label, names, source.draws) for rows in by]
+    wrong = (known["verdict"] == "wrong without attack").to_numpy(dtype=bool)
     table = {
         **_head(source, place, "attacks", tuple(VERDICTS)),
         "attacks": [plain(name) for name in names],
-        "missing": max(0, int(source.run.summary.get("samples") or 0) - len(samples)),
+        "missing": _missing(source, len(samples)),
         "sample": [int(sample) for sample in samples],
         "class": packed(label),
-        "clean": packed(clean),
-        "verdict": packed(verdict),
+        "clean": packed(_numbers(by[0]["clean"])),
+        "verdict": packed(_places(known["verdict"], tuple(VERDICTS))),
         # Where it was wrong to begin with no attack did anything.
-        "worst": packed(np.where(verdict == WRONG, np.nan, worst)),
+        "worst": packed(np.where(wrong, np.nan, worst)),
         "by": [_columns(course, label, bool(source.draws)) for course in courses],
     }
     if source.draws:
-        table["share"] = packed(_numbers(verdicts["clean"]))
+        table["share"] = packed(_numbers(known["clean"]))
     return table | (_beside(pairs, samples) if pairs else {})
 
 
 def proved(source: Source, place: int) -> dict[str, Any]:
     """The table of a run of certificates."""
-    found = source.run.certificates.drop_duplicates("sample").sort_values("sample")
+    found = source.run.certificates.sort_values("sample")
     words = tuple(STATUSES)
     return {
         **_head(source, place, "certificates", words),
-        "missing": max(0, int(source.run.summary.get("samples") or 0) - len(found)),
+        "missing": _missing(source, len(found)),
         "sample": [int(sample) for sample in found["sample"]],
         "class": packed(_numbers(found["label"])),
         "clean": packed(_numbers(found["prediction"])),
@@ -148,6 +133,13 @@ def _head(source: Source, place: int, kind: str, verdicts: Sequence[str]) -> dic
     }
 
 
+def _missing(source: Source, count: int) -> int | None:
+    """Samples without a record, None if nobody knows how many were asked for."""
+    if source.run.missing is None:
+        return None
+    return max(source.run.missing, int(source.run.summary["samples"]) - count)
+
+
 def _numbers(column: pd.Series) -> Numbers:
     """A column as numbers, nan where it has none; records of detectors mix the two."""
     return pd.to_numeric(column, errors="coerce").to_numpy(dtype=float, na_value=np.nan)
@@ -159,10 +151,7 @@ def _places(column: pd.Series, names: Sequence[str]) -> Numbers:
     return np.array([found.get(value, np.nan) for value in column], dtype=float)
 
 
-def _course(
-    mine: pd.DataFrame, samples: pd.Index, label: Numbers, names: Sequence[str], draws: int | None
-) -> _Course:
-    rows = mine.drop_duplicates("sample").set_index("sample").reindex(samples)
+def _course(rows: pd.DataFrame, label: Numbers, names: Sequence[str], draws: int | None) -> _Course:
     prediction, right = _numbers(rows["prediction"]), _numbers(rows["correct"])
     held = right == 1
     if draws:
@@ -173,9 +162,7 @@ def _course(
         ]
         refused = np.isnan(prediction) & (np.rint(right * draws) > np.array(voted))
         held = (prediction == label) | refused
-    seen = rows["attack"].notna().to_numpy()
-    limited = (rows["finished"] == False).to_numpy(dtype=bool)  # noqa: E712  what is absent is not
-    spared = (rows["proved"] == True).to_numpy(dtype=bool)  # noqa: E712  likewise
+    ended, spared = (rows[name].to_numpy(dtype=bool) for name in ("finished", "proved"))
     return _Course(
         prediction,
         right,
@@ -183,34 +170,9 @@ def _course(
         _numbers(rows["distance"]),
         _numbers(rows["forwards"]),
         _numbers(rows["backwards"]),
-        np.select([~seen, limited, spared], [ABSENT, LIMITED, PROVED], DONE).astype(float),
+        np.select([~ended, spared], [LIMITED, PROVED], DONE).astype(float),
         _places(rows["carried"], names),
     )
-
-
-def _verdict(
-    verdicts: pd.DataFrame,
-    courses: Sequence[_Course],
-    worst: Numbers,
-    before: Truths,
-    random: bool,
-) -> Numbers:
-    """The place in VERDICTS of each sample; ``before`` is whether it is right without attack."""
-    held = np.array([course.held for course in courses])
-    made = np.array([course.made for course in courses])
-    known = (made == DONE) | (made == PROVED)
-    refused = known & held & np.isnan([course.prediction for course in courses])
-    after = _numbers(verdicts["robust"]) > 0
-    if random:
-        place = np.nan_to_num(worst).astype(int)
-        after = np.where(np.isnan(worst), before, held[place, np.arange(len(worst))])
-    finished = verdicts["finished"].to_numpy(dtype=bool)
-    broken = ~after & (finished | random)
-    return np.select(
-        [~before, broken, ~known.all(0), refused.any(0)],
-        [WRONG, BROKEN, UNFINISHED, REFUSED],
-        ROBUST,
-    ).astype(float)
 
 
 def _columns(course: _Course, label: Numbers, random: bool) -> dict[str, Any]:
@@ -223,7 +185,7 @@ def _columns(course: _Course, label: Numbers, random: bool) -> dict[str, Any]:
         "made": packed(course.made),
         "carried": packed(course.carried),
     }
-    if (course.held != (course.prediction == label)).any():
+    if ((course.held != (course.prediction == label)) & (course.made != LIMITED)).any():
         columns["held"] = packed(course.held.astype(float))
     if random:
         columns["share"] = packed(course.right)
@@ -237,12 +199,11 @@ def _beside(pairs: Sequence[Pair], samples: pd.Index) -> dict[str, Any]:
     for pair in pairs:
         table = pair.found.table.set_index("sample")
         every.append(_places(table["state"].reindex(samples), words))
-        proofs = pair.proof.run.certificates.drop_duplicates("sample").set_index("sample")
+        proofs = pair.proof.run.certificates.set_index("sample")
         radius = packed(_numbers(proofs["radius"].reindex(samples)))
         methods.append({"method": plain(pair.found.method), "radius": radius})
-    # An earlier state says more; what no method was asked about has none.
     said = np.array(every)
-    best = np.where(np.isnan(said), np.inf, said).min(0)
-    certified = (said == 0).any(0)
-    broken = (said == 2).any(0) & ~certified
-    return {"states": list(words), "bracket": packed(np.where(broken, 2, best)), "proofs": methods}
+    # What one method proves is proved, and what no method was asked about has no state.
+    known = [(said == words.index(word)).any(0) for word in ("certified", "broken", "undecided")]
+    best = np.select(known, [0.0, 2.0, 1.0], np.nan)
+    return {"states": list(words), "bracket": packed(best), "proofs": methods}

@@ -11,6 +11,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -40,9 +42,14 @@ def sarif(run: Run, verdict: Verdict | None = None) -> bytes:
         if not condition.holds:
             results.append(_failed(source, condition.name, condition.said, condition.figures))
     rules = {result["ruleId"]: _rule(result) for result in results}
-    order = list(rules)
+    order, seen = list(rules), Counter[str]()
     for result in results:
-        result["ruleIndex"] = order.index(result["ruleId"])
+        rule = result["ruleId"]
+        seen[rule] += 1
+        result["ruleIndex"] = order.index(rule)
+        # The figures change from run to run, and what was found does not.
+        fingerprint = _hashed([_evaluation(source), rule, seen[rule]])
+        result["partialFingerprints"] = {"finding/v1": fingerprint}
     log = {
         "$schema": "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/"
         "sarif-schema-2.1.0.json",
@@ -97,8 +104,6 @@ def _told(
         "level": level,
         "message": {"text": _inert(text)},
         "locations": [{"physicalLocation": {"artifactLocation": _spec(source.run)}}],
-        # The figures change from run to run, and what was found does not.
-        "partialFingerprints": {"finding/v1": _hashed([_evaluation(source), rule])},
         "properties": properties,
     }
 
@@ -122,7 +127,8 @@ def _inert(text: str) -> str:
     Source: SARIF 2.1.0, sections 3.11.5 (placeholders) and 3.11.6 (embedded links).
     """
     doubled = text.replace("{", "{{").replace("}", "}}")
-    return doubled.replace("\\", "\\\\").replace("[", "\\[").replace("]", "\\]")
+    # A backslash that stands before a bracket would take the effect of the one put there.
+    return re.sub(r"(\\*)([\[\]])", r"\1\1\\\2", doubled)
 
 
 def _spec(run: Run) -> dict[str, str]:

@@ -6,26 +6,17 @@ from collections.abc import Sequence
 
 from robustcode.reports.compare import Comparison
 from robustcode.reports.grids import (
-    accuracy_of,
     counted,
     first_of,
-    interval_of,
     percent,
     setting_of,
+    stated,
 )
 from robustcode.reports.table import Row, Source
 from robustcode.reports.weaknesses import Weakness
 
 WARNINGS = {"failure": "Do not rely on {}", "warning": "The evidence for {} is weakened"}
 NAMED = 4  # runs at which a verdict no longer names those that are concerned
-
-
-def _stated(row: Row) -> str:
-    interval = interval_of(row)
-    limits = [f"95 % interval {interval} %"] if interval else []
-    if row.unfinished:
-        limits = [f"{row.unfinished} of {counted(row.samples or 0, 'sample')} unfinished", *limits]
-    return f"{accuracy_of(row)} %" + (f" ({'; '.join(limits)})" if limits else "")
 
 
 def verdict(source: Source, rows: Sequence[Row]) -> str:
@@ -40,10 +31,10 @@ def verdict(source: Source, rows: Sequence[Row]) -> str:
     if worst:
         attacks = counted(len(source.attacks), "attack")
         parts.append(
-            f"keeps {_stated(worst)} under the worst of {attacks} in {source.fact('threat')}"
+            f"keeps {stated(worst)} under the worst of {attacks} in {source.fact('threat')}"
         )
     if proof:
-        parts.append(f"is certified for {_stated(proof)}")
+        parts.append(f"is certified for {stated(proof)}")
     if source.draws:
         parts.append(f"is random, so that these are expectations over {source.draws} draws")
     said = " and ".join(filter(None, [", ".join(parts[:-1]), *parts[-1:]])) or "was not measured"
@@ -69,12 +60,31 @@ def group_verdict(group: Comparison, rows: dict[str, list[Row]]) -> str:
         return f"{setting}, fewer than two of the runs were attacked."
     best, least = (pick(worst, key=lambda row: row.value or 0) for pick in (max, min))
     if best.value == least.value:
-        return f"{setting}, all attacked runs keep the same worst-case accuracy, {_stated(best)}."
-    doubt = "" if group.gap(least.run, best.run).low > 0 else ", less apart than chance allows for"
+        return f"{setting}, all attacked runs keep the same worst-case accuracy, {stated(best)}."
     return (
-        f"{setting}, {best.run} keeps the highest worst-case accuracy, {_stated(best)}, and "
-        f"{least.run} the lowest, {_stated(least)}{doubt}."
+        f"{setting}, {best.run} keeps the highest worst-case accuracy, {stated(best)}, and "
+        f"{least.run} the lowest, {stated(least)}; {_told_apart(group, best.run)}."
     )
+
+
+def _told_apart(group: Comparison, best: str) -> str:
+    """What the paired tests say of the highest of several runs."""
+    if not any(gap.resolved for gap in group.gaps):
+        which = "do not tell the two" if len(group.gaps) == 1 else "tell no two of them"
+        return f"these samples {which} apart"
+    others = group.unresolved(best)
+    if others:
+        return f"these samples do not tell {best} from {_listed(others)}"
+    return "these samples tell " + (
+        "the two apart" if len(group.gaps) == 1 else f"{best} from every other run"
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    """A, B and C; of many the first few and how many more."""
+    if len(names) > NAMED:
+        names = [*names[: NAMED - 1], f"{len(names) - NAMED + 1} more"]
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
 def not_begun(threats: Sequence[str]) -> str:

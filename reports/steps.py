@@ -130,19 +130,15 @@ def places(jumps: ArrayLike, last: float, kept: Iterable[float] = ()) -> list[fl
     """
     asked = thinned(sorted({0.0, float(last), *map(float, kept)}), PLACES)
     where = np.sort(np.asarray(jumps, dtype=float))
-    where = where[(where > 0) & (where <= last)]
-    if not len(where):
-        return asked
     # A jump near the end is at the end, where the course is told anyway.
-    where = where[where < last * (1 - NEAR)]
-    group = np.ceil(where / (last * NEAR))
-    ends = np.flatnonzero(np.append(np.diff(group) > 0, True)) if len(where) else []
-    tops = where[ends]
+    where = where[(where > 0) & (where < last * (1 - NEAR))]
+    group = np.ceil(where / (last * NEAR)) if last else where
+    ends = np.flatnonzero(np.diff(group, append=np.inf) > 0)
     room = PLACES - len(asked)
-    if len(tops) > room:
-        fallen = np.asarray(ends) + 1
+    if len(ends) > room:
         wanted = len(where) * np.arange(1, room + 1) / (room + 1)
-        tops = tops[np.unique(np.searchsorted(fallen, wanted))]
+        ends = ends[np.unique(np.searchsorted(ends + 1, wanted))]
+    tops = where[ends]
     return sorted({*asked, *map(float, tops)})
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import pandas as pd
 
 from robustcode.certified import told
-from robustcode.errors import StoreError
 from robustcode.store import Run
+from robustcode.verdicts import verdicts_of
 
 WORST = "worst case over all attacks"
 
@@ -147,40 +147,8 @@ def told_apart(paths: Sequence[Path]) -> list[str]:
 
 
 def verdicts(run: Run) -> pd.DataFrame:
-    """See Source.verdicts.
-
-    A sample that no attack made worse stands as it is. The worst case of a deterministic defence
-    is the minimum over attacks. That of a stochastic one is the proposal the run selected on
-    other draws: a minimum of noisy shares would be too low.
-    """
-    records = run.records
-    if records.empty:
-        return pd.DataFrame({"label": [], "clean": [], "robust": [], "finished": []})
-    samples = records.groupby("sample", sort=True)
-    clean = samples["clean_correct"].first().astype(float)
-    # What no attack came to the end of has no verdict.
-    shares = records["correct"].to_numpy(dtype=float, na_value=float("nan"))
-    right = pd.Series(shares, index=records.index)
-    if run.summary.get("stochastic"):
-        chosen = records["selected"].astype(bool)
-        if records.loc[chosen, "sample"].duplicated().any():
-            raise StoreError(
-                f"{run.path} selects two worst proposals for one sample; run its command again "
-                "into another folder"
-            )
-        robust = right[chosen].set_axis(records.loc[chosen, "sample"]).reindex(clean.index)
-        robust = robust.fillna(clean)
-    else:
-        robust = right.groupby(records["sample"]).min().fillna(clean).clip(upper=clean)
-    finished = samples["finished"].all() | (robust == 0)
-    return pd.DataFrame(
-        {
-            "label": samples["label"].first(),
-            "clean": clean,
-            "robust": robust.where(finished, 0.0),
-            "finished": finished,
-        }
-    )
+    """See Source.verdicts."""
+    return verdicts_of(run.records, bool(run.summary.get("stochastic")))
 
 
 def rows_of(source: Source) -> list[Row]:

@@ -36,9 +36,13 @@ class Weakness:
 
 def weaknesses(found: Iterable[Source]) -> tuple[Weakness, ...]:
     """Those of all runs, failures first; one of unknown severity stands before what reassures."""
+    return by_severity(weakness for source in found for weakness in _weaknesses(source))
+
+
+def by_severity(findings: Iterable[Weakness]) -> tuple[Weakness, ...]:
+    """In the order in which a reader must see them."""
     rank = {"failure": 0, "warning": 1, "info": 3}
-    listed = [weakness for source in found for weakness in _weaknesses(source)]
-    return tuple(sorted(listed, key=lambda finding: rank.get(finding.severity, 2)))
+    return tuple(sorted(findings, key=lambda finding: rank.get(finding.severity, 2)))
 
 
 def _weaknesses(source: Source) -> list[Weakness]:

@@ -1,4 +1,4 @@
-"""A report as one page of HTML that needs nothing else: no network, no other file, no script."""
+"""A report as one page of HTML that needs nothing else: no network and no other file."""
 
 from __future__ import annotations
 
@@ -64,26 +64,25 @@ class Preformatted:
 def page_html(page: Page, figures: Mapping[str, Mapping[str, bytes]]) -> str:
     """The page; ``figures`` are the files of each figure by its stem, see drawing.drawn.
 
-    It runs the scripts of templates/ and, by its security policy, nothing else. All that they do
-    is for comfort: without them the page says the same.
+    It runs the scripts of templates/ and, by its security policy, nothing else. Without them it
+    says the same, but for what there is to say of each sample.
     """
-    asked = ["page", *(["explorer"] if page.explorer is not None else [])]
+    explored = ["explorer"] if page.explorer is not None else []
+    pictured = ["gallery"] if any(part.gallery for part in page.parts) else []
+    styles = ("style", *pictured, *explored)
     grave = [finding.severity for finding in page.unanswered]
-    return (
-        _environment()
-        .get_template("report.html")
-        .render(
-            page=page,
-            several=len(page.origins) > 1,
-            contents=_contents(page),
-            counts=tally(grave),
-            worst=grave[0] if grave else "",
-            pictures={one.stem: _picture(one, figures[one.stem]["svg"]) for one in page.drawings},
-            scripts=[_script(f"{name}.js") for name in asked],
-            style=Markup(_text("style.css")),
-            preformatted=Preformatted,
-            signs=SIGNS,
-        )
+    template = _environment().get_template("report.html")
+    return template.render(
+        page=page,
+        several=len(page.origins) > 1,
+        contents=_contents(page),
+        counts=tally(grave),
+        worst=grave[0] if grave else "",
+        signs=SIGNS,
+        pictures={one.stem: _picture(one, figures[one.stem]["svg"]) for one in page.drawings},
+        preformatted=Preformatted,
+        style=Markup("".join(_text(f"{name}.css") for name in styles)),
+        scripts=[_script(f"{name}.js") for name in ("page", *explored)],
     )
 
 
@@ -119,7 +118,6 @@ def _script(name: str) -> Script:
 
 
 def _text(name: str) -> str:
-    # Windows would end the lines otherwise than what was hashed.
     return (TEMPLATES / name).read_text(encoding="utf-8")
 
 

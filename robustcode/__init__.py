@@ -2,8 +2,10 @@
 
 ``attack`` evaluates a classifier with or without a defence into a run folder, ``doctor`` tests such
 an evaluation on a few samples beforehand, ``curve`` attacks at a range of eps, ``certify`` proves
-from below, ``report`` sets run folders side by side, ``load_run`` reads one as data. Nothing heavy
-is imported before it is used.
+from below, ``corrupt`` measures what nobody chooses: noise, blur, weather and digital corruptions,
+``report`` sets run folders side by side, ``gate`` holds one against what it must keep
+and ``assert_robust`` does so in a test, ``load_run`` reads one as data. Nothing heavy is imported
+before it is used.
 """
 
 from __future__ import annotations
@@ -18,10 +20,21 @@ if TYPE_CHECKING:
     from robustcode.config import RunSpec
     from robustcode.curves import Curve
     from robustcode.data import Dataset
+    from robustcode.reports.gate import Verdict
     from robustcode.store import Run
     from robustcode.subject import Given
 
-__all__ = ["attack", "certify", "curve", "doctor", "load_run", "report"]
+__all__ = [
+    "assert_robust",
+    "attack",
+    "certify",
+    "corrupt",
+    "curve",
+    "doctor",
+    "gate",
+    "load_run",
+    "report",
+]
 
 
 def attack(
@@ -139,6 +152,42 @@ def certify(
     return run(described, Path(out), given, show=progress)
 
 
+def corrupt(
+    model: str | nn.Module,
+    data: str | Dataset | tuple[Any, Any],
+    out: str | Path,
+    *,
+    corruptions: Sequence[str] | str = (),
+    severities: Sequence[int] | str = (),
+    defense: str = "identity",
+    progress: bool = True,
+    **spec: Any,
+) -> Run:
+    """Measure error, NLL and calibration under common corruptions, and keep each answer in ``out``.
+
+    The same call again goes on where an interrupted one stopped.
+
+    Args:
+        model: as in ``attack``.
+        data: likewise; grey or colour images.
+        out: the run folder.
+        corruptions: names and groups, e.g. ``["noise", "fog"]``; all fifteen if none is given.
+        severities: which of 1 to 5; all if none is given.
+        defense: what is around the model, as ``NAME:key=value,..``.
+        progress: show a bar on stderr.
+        spec: the remaining fields of ``config.CorruptSpec``: checkpoint, mean, std, samples,
+            indices, scale, draws, seed, batch_size, device, threads, workers.
+    """
+    from robustcode.config import describe_corruptions
+    from robustcode.corrupting import corrupt as run
+
+    given, names = _given(model, data)
+    described = describe_corruptions(
+        **names, corruptions=corruptions, severities=severities, defense=defense, **spec
+    )
+    return run(described, Path(out), given, show=progress)
+
+
 def curve(
     model: str | nn.Module,
     data: str | Dataset | tuple[Any, Any],
@@ -193,19 +242,91 @@ def _given(
     return given, {"model": named_model, "data": named_data}
 
 
-def report(runs: Sequence[str | Path] | str | Path, out: str | Path) -> dict[str, Path]:
+def report(
+    runs: Sequence[str | Path] | str | Path, out: str | Path, partial: bool = False
+) -> dict[str, Path]:
     """Write report.html, .md, .tex, .csv and .json of one run, or of several side by side.
 
-    Returns the path of each format.
+    With ``partial`` an unfinished or damaged run is reported as far as it is intact, and what is
+    missing is said with every number. Returns the path of each format.
     """
     from robustcode.reports import report as render
 
     listed = [runs] if isinstance(runs, str | Path) else list(runs)
-    return render(listed, out)
+    return render(listed, out, partial)
 
 
-def load_run(path: str | Path) -> Run:
-    """A finished run: its summary, findings, spec, and a pandas DataFrame of its records."""
+def gate(
+    run: str | Path | Run,
+    *,
+    min_robust: float | str | None = None,
+    min_clean: float | str | None = None,
+    min_certified: float | str | None = None,
+    baseline: str | Path | Run | None = None,
+    alpha: float | str = 0.05,
+    allow_findings: str = "warning",
+) -> Verdict:
+    """Hold a run against what it must keep; ``holds``, ``sentence`` and ``conditions`` say how.
+
+    Args:
+        run: a run, or its folder.
+        min_robust: the least that the lower end of the worst case's 95 % interval may be, as a
+            share or as text like ``45%``.
+        min_clean: likewise of clean accuracy.
+        min_certified: likewise of certified accuracy.
+        baseline: an earlier run of the same evaluation, against which no accuracy may be lost on
+            the samples that both have.
+        alpha: of the two-sided tests of such a loss.
+        allow_findings: the gravest findings that pass: failure, warning or none.
+    """
+    from robustcode.reports.gate import asked_of, judge
+
+    minima = {"min_robust": min_robust, "min_clean": min_clean, "min_certified": min_certified}
+    asked = asked_of(minima, alpha, allow_findings)
+    return judge(_read(run), asked, None if baseline is None else _read(baseline))
+
+
+def _read(run: str | Path | Run) -> Run:
+    return load_run(run) if isinstance(run, str | Path) else run
+
+
+def assert_robust(
+    model: str | nn.Module,
+    data: str | Dataset | tuple[Any, Any],
+    threat: str,
+    at_least: float | str,
+    *,
+    out: str | Path | None = None,
+    **spec: Any,
+) -> Run:
+    """Attack a classifier; AssertionError if it is not shown to keep so much of its accuracy.
+
+    The lower end of the 95 % interval counts, and a finding of severity failure fails as well.
+    pytest has it as a fixture of this name.
+
+    Args:
+        model: as in ``attack``.
+        data: likewise.
+        threat: likewise.
+        at_least: the least worst-case accuracy, as a share or as text like ``45%``.
+        out: the run folder; a new temporary one if not given.
+        spec: what else ``attack`` takes: suite, attacks, defense, samples, ..
+    """
+    __tracebackhide__ = True  # a test that fails points at its own line
+    from robustcode.asserted import assert_robust as checked
+
+    return checked(model, data, threat, at_least, out=out, **spec)
+
+
+def load_run(path: str | Path, partial: bool = False) -> Run:
+    """A finished run as data, which shows itself in a notebook.
+
+    ``summary``, ``findings`` and ``spec`` are what its files hold. DataFrames of pandas are
+    ``records`` (a row per sample and attack), ``certificates`` (per proof), ``samples`` (what came
+    of each sample) and ``attacks``; their columns are told in ``records.COLUMNS``,
+    ``certificates.COLUMNS``, ``verdicts.SAMPLES`` and ``verdicts.ATTACKS``. With ``partial`` an
+    unfinished or damaged run is read as far as it is intact; ``missing`` counts what is not there.
+    """
     from robustcode.store import load_run as load
 
-    return load(path)
+    return load(path, partial)

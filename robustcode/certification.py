@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,24 +11,14 @@ from robustcode.certificates import table_of
 from robustcode.certified import summarise_proofs
 from robustcode.components import Component, settings_of
 from robustcode.config import CertifySpec
-from robustcode.facts import test_facts
-from robustcode.findings import Facts, in_order, in_short, plain
+from robustcode.facts import diagnose
+from robustcode.findings import Facts, in_order, in_short
 from robustcode.methods.cohen import to_tsv
 from robustcode.progress import status
 from robustcode.proving import Proving, make_job, make_proving, prove_shard, refuse_detector
-from robustcode.shard import global_draws
 from robustcode.store import Run, RunFolder, load_run, write_atomic
-from robustcode.subject import (
-    PILOT,
-    Given,
-    Subject,
-    assemble,
-    inputs_of,
-    spread,
-    summary_labels,
-    unasked,
-)
-from robustcode.target import answerable, borrowed
+from robustcode.subject import Given, assemble, inputs_of, names_of, summary_labels
+from robustcode.target import borrowed
 from robustcode.workers import Work, run_shards, threads
 
 
@@ -47,10 +36,10 @@ def certify(spec: CertifySpec, out: Path, given: Given | None = None, show: bool
         modes = [n or "the model" for n, m in subject.defense.model.named_modules() if m.training]
         with folder.locked(), borrowed(subject.defense.model):
             inputs = inputs_of(spec, subject)
-            folder.open(spec.request(), inputs)
+            folder.open(spec.request(), inputs, names_of(subject.data))
             diagnosis = folder.read_diagnosis()
             if new := diagnosis is None:
-                diagnosis = _diagnose(spec, subject, modes)
+                diagnosis = diagnose(spec, subject, modes)
             facts = Facts(**diagnosis["facts"])
             with status(f"making {spec.method} ready", show):
                 proving = make_proving(spec, subject, facts)
@@ -62,23 +51,6 @@ def certify(spec: CertifySpec, out: Path, given: Given | None = None, show: bool
             run_shards(work, partial(prove_shard, proving), shards, folder, show)
             _finish(spec, proving, diagnosis, folder)
     return load_run(out)
-
-
-def _diagnose(spec: CertifySpec, subject: Subject, modes: list[str]) -> dict[str, Any]:
-    """Test what the defence declares; a proof stands on it."""
-    started, cpu = time.perf_counter(), time.process_time()
-    pilot = spread(subject.samples, PILOT)
-    x, _ = subject.batch(pilot)
-    with answerable("the model or its defence"), global_draws(spec.seed, subject.device):
-        own = pilot.to(subject.device)
-        facts, report = test_facts(unasked(subject).defense, x, own, spec.seed, modes)
-    return {
-        "facts": dataclasses.asdict(dataclasses.replace(facts, adversary=spec.adversary.name)),
-        "findings": [plain(finding) for finding in report.findings],
-        "checks": [dataclasses.asdict(line) for line in report.looked],
-        "seconds": round(time.perf_counter() - started, 3),
-        "cpu_seconds": round(time.process_time() - cpu, 3),
-    }
 
 
 def _finish(

@@ -28,6 +28,8 @@ app = typer.Typer(
 
 # What Typer exits with when a command was interrupted.
 INTERRUPTED = 130
+# What `gate` exits with when a run does not keep what was asked of it: no error, but no.
+GATE_FAILED = 1
 # Columns beside a line's head that are too few to wrap text in.
 NARROW = 24
 CASCADE = (
@@ -322,6 +324,70 @@ def certify(
 
 
 @app.command()
+def corrupt(
+    model: Model,
+    data: Data,
+    out: Annotated[Path, typer.Option(help="The run folder; the same command resumes it.")],
+    checkpoint: Checkpoint = None,
+    mean: Mean = None,
+    std: Std = None,
+    samples: Samples = None,
+    indices: Indices = None,
+    defense: Defense = "identity",
+    corruptions: Annotated[
+        str | None,
+        typer.Option(
+            help="Names (see `list corruptions`) and groups: noise, blur, weather, digital; all if "
+            "not given."
+        ),
+    ] = None,
+    severities: Annotated[
+        str | None, typer.Option(help="Which of 1 to 5: 1,3,5; all if not given.")
+    ] = None,
+    scale: Annotated[
+        str | None,
+        typer.Option(
+            help="Whose strengths: cifar-10-c, tiny-imagenet-c or imagenet-c; by the images' size "
+            "if not given."
+        ),
+    ] = None,
+    draws: Annotated[int, typer.Option(help="Decisions per image, for stochastic defences.")] = 10,
+    seed: Seed = 0,
+    batch_size: Annotated[int, typer.Option(help="Images in a pass.")] = 128,
+    device: Device = "cpu",
+    threads: Threads = 1,
+    workers: Workers = 1,
+    quiet: Quiet = False,
+) -> None:
+    """Fifteen common corruptions at five severities: error, NLL and calibration error."""
+    from robustcode.config import describe_corruptions
+
+    _corrupt(
+        describe_corruptions(
+            model=model,
+            data=data,
+            checkpoint=checkpoint,
+            mean=mean,
+            std=std,
+            samples=samples,
+            indices=_indices(indices),
+            defense=defense,
+            corruptions=corruptions or (),
+            severities=severities or (),
+            scale=scale,
+            draws=draws,
+            seed=seed,
+            batch_size=batch_size,
+            device=device,
+            threads=threads,
+            workers=workers,
+        ),
+        out,
+        quiet,
+    )
+
+
+@app.command()
 def curve(
     model: Model,
     data: Data,
@@ -395,7 +461,7 @@ def run(
     """Run an evaluation described in a file."""
     import dataclasses
 
-    from robustcode.config import CertifySpec, RunSpec, read_spec
+    from robustcode.config import CertifySpec, CorruptSpec, RunSpec, read_spec
     from robustcode.errors import ConfigError
 
     described, named = read_spec(spec)
@@ -403,12 +469,12 @@ def run(
         described = dataclasses.replace(described, workers=workers)
     if out is None:
         out = spec.parent / named if named else _beside(spec)
-    if isinstance(described, CertifySpec):
+    if isinstance(described, CertifySpec | CorruptSpec):
+        certifies = isinstance(described, CertifySpec)
         if max_seconds is not None:
-            raise ConfigError(
-                "max_seconds ends attacks, and this spec is of certificates; leave it out"
-            )
-        _certify(described, out, quiet)
+            what = "certificates" if certifies else "corruptions"
+            raise ConfigError(f"max_seconds ends attacks, and this spec is of {what}; leave it out")
+        (_certify if certifies else _corrupt)(described, out, quiet)
         return
     if max_seconds is not None and isinstance(described, RunSpec):
         described = dataclasses.replace(described, max_seconds=max_seconds)
@@ -419,12 +485,67 @@ def run(
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Run folders; several make a comparison.")],
     out: Annotated[Path, typer.Option(help="Where the report is written.")],
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Report what is intact of unfinished or damaged runs.")
+    ] = False,
 ) -> None:
     """Write report.html, .md, .tex, .csv and .json from run folders."""
     from robustcode.reports import report as render
 
-    for path in render(runs, out).values():
+    for path in render(runs, out, partial).values():
         typer.echo(path)
+
+
+@app.command()
+def gate(
+    run: Annotated[Path, typer.Argument(help="A run folder of `attack` or `certify`.")],
+    min_robust: Annotated[
+        str | None,
+        typer.Option(help="The least worst-case accuracy: .45 or 45%. The interval's lower end."),
+    ] = None,
+    min_clean: Annotated[str | None, typer.Option(help="Likewise of clean accuracy.")] = None,
+    min_certified: Annotated[
+        str | None, typer.Option(help="Likewise of certified accuracy.")
+    ] = None,
+    baseline: Annotated[
+        Path | None,
+        typer.Option(help="An earlier run of the same evaluation, against which none may be lost."),
+    ] = None,
+    alpha: Annotated[str, typer.Option(help="Of the tests of a loss, two-sided.")] = "0.05",
+    allow_findings: Annotated[
+        str, typer.Option(help="The gravest findings that pass: failure, warning or none.")
+    ] = "warning",
+    junit: Annotated[Path | None, typer.Option(help="JUnit XML to write.")] = None,
+    sarif: Annotated[Path | None, typer.Option(help="SARIF to write.")] = None,
+    model_card: Annotated[
+        Path | None,
+        typer.Option(
+            help="A model card, such as README.md, to put the results into; or a new one."
+        ),
+    ] = None,
+    url: Annotated[
+        str, typer.Option(help="Where the report can be seen; the model card names it as source.")
+    ] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Hold a run against what it must keep: exit code 0 if it does, 1 if it does not."""
+    from robustcode.reports.builds import write_files
+    from robustcode.reports.gate import asked_of, judge
+    from robustcode.store import load_run
+
+    minima = {"min_robust": min_robust, "min_clean": min_clean, "min_certified": min_certified}
+    asked = asked_of(minima, alpha, allow_findings)
+    earlier = None if baseline is None else load_run(baseline)
+    verdict = judge(load_run(run), asked, earlier)
+    write_files(verdict, junit=junit, sarif=sarif, model_card=model_card, url=url)
+    if as_json:
+        typer.echo(json.dumps(verdict.plain(), indent=2, allow_nan=False))
+    else:
+        for condition in verdict.conditions:
+            _say(f"{'holds' if condition.holds else 'fails'}: {condition.said}")
+        _say(verdict.sentence)
+    if not verdict.holds:
+        raise typer.Exit(GATE_FAILED)
 
 
 @app.command()
@@ -550,8 +671,8 @@ def list_(
     what: Annotated[
         str | None,
         typer.Argument(
-            help="attacks, defenses, adversaries, models, data, recipes, methods, rules, suites, "
-            "checks, or the attacks of a library: torchattacks, foolbox; their names if not given."
+            help="attacks, defenses, adversaries, models, data, recipes, methods, corruptions, rules, "
+            "suites, checks, or the attacks of a library: torchattacks, foolbox; their names if not given."
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
@@ -605,7 +726,10 @@ def main() -> None:
 
 
 def call(command: Callable[..., Any]) -> int:
-    """The exit code of a command: 0 done, 2 wrong request, 3 broken contract, 4 incomplete."""
+    """The exit code of a command: 0 done, 2 wrong request, 3 broken contract, 4 incomplete.
+
+    `gate` alone ends with 1 as well, where a run fails it.
+    """
     try:
         command(standalone_mode=True)
     except SystemExit as end:
@@ -674,6 +798,40 @@ def _certify(spec: Any, out: Path, quiet: bool) -> None:
     _print_findings(summary["findings"])
     _say(f"checks: {tally(line['status'] for line in summary['checks'])}")
     typer.echo(out)
+
+
+def _corrupt(spec: Any, out: Path, quiet: bool) -> None:
+    """Run and print error in percent, NLL and calibration error, by corruption and on average."""
+    from robustcode.corrupting import corrupt
+    from robustcode.corrupted import notes_of
+    from robustcode.summary import tally
+
+    summary = corrupt(spec, out, show=not quiet).summary
+    means = summary["corruption_means"]
+    severities = sorted({cell["severity"] for cell in summary["corruptions"]})
+    errors = {
+        (cell["corruption"], cell["severity"]): f"{100 * (1 - cell['accuracy']):.1f}"
+        for cell in summary["corruptions"]
+    }
+    none = [""] * len(severities)
+    cells = [("clean", *none, *_averages(summary["clean"]))]
+    for name, row in means["corruptions"].items():
+        cells.append((name, *(errors[name, severity] for severity in severities), *_averages(row)))
+    groups = means["groups"] if len(means["groups"]) > 1 else {}
+    cells += [(f"mean of {group}", *none, *_averages(row)) for group, row in groups.items()]
+    cells.append((f"mean of all {means['all']['cells']}", *none, *_averages(means["all"])))
+    heads = ("error, %", *map(str, severities), "mean", "95 % interval", "NLL", "calibration")
+    _print_table(heads, cells, notes_of(summary))
+    _print_findings(summary["findings"])
+    _say(f"checks: {tally(line['status'] for line in summary['checks'])}")
+    typer.echo(out)
+
+
+def _averages(row: Any) -> tuple[str, ...]:
+    """Error and its interval in percent, NLL, and calibration error."""
+    low, high = (f"{100 * (1 - row[end]):.1f}" for end in ("high", "low"))
+    told = [f"{row[what]:.3f}" if row[what] is not None else "" for what in ("nll", "calibration")]
+    return (f"{100 * (1 - row['accuracy']):.1f}", f"{low} to {high}", *told)
 
 
 def _evaluate(spec: Any, out: Path, quiet: bool) -> None:

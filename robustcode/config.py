@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from robustcode.components import Component, number
+from robustcode.components import Component, convert, number
+from robustcode.corruptions import named
 from robustcode.errors import ConfigError
 from robustcode.registry import suggestion
 from robustcode.threat import ThreatModel
@@ -36,13 +37,12 @@ HOW = ("workers", "max_seconds")
 
 @dataclass(frozen=True, kw_only=True)
 class Spec:
-    """What is evaluated, on which samples, and how: common to attacks and certificates.
+    """What is evaluated, on which samples, and how: common to all commands that make runs.
 
     Attributes:
         model: a registered architecture, ``timm:NAME``, ``FILE.py:CALLABLE`` or
             ``package.module:CALLABLE``.
         data: a data set, ``NAME`` or ``NAME:PATH``.
-        threat: what the adversary may do.
         checkpoint: weights for the model; None for models that bring their own.
         mean: per channel, put inside the model; empty for none.
         std: likewise.
@@ -62,7 +62,6 @@ class Spec:
 
     model: str
     data: str
-    threat: ThreatModel
     checkpoint: str | None = None
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
@@ -127,7 +126,18 @@ class Spec:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunSpec(Spec):
+class ThreatSpec(Spec):
+    """What is evaluated against an adversary.
+
+    Attributes:
+        threat: what the adversary may do.
+    """
+
+    threat: ThreatModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSpec(ThreatSpec):
     """Everything that decides the numbers of one attack run.
 
     Attributes:
@@ -190,7 +200,7 @@ class RunSpec(Spec):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CertifySpec(Spec):
+class CertifySpec(ThreatSpec):
     """Everything that decides the numbers of one run of certificates.
 
     Attributes:
@@ -220,7 +230,40 @@ class CertifySpec(Spec):
         return tuple(sorted({self.threat.eps, *self.radii}))
 
 
-SPECS: dict[str, type[Spec]] = {spec.command: spec for spec in (RunSpec, CertifySpec)}
+@dataclass(frozen=True, kw_only=True)
+class CorruptSpec(Spec):
+    """Everything that decides the numbers of one run of corruptions.
+
+    Attributes:
+        corruptions: which; empty for all that are built in.
+        severities: which of 1 to 5; empty for all.
+        scale: whose strengths, see corruptions.Scale; None for those that fit the images' size.
+        draws: decisions per image, when the defence is stochastic.
+    """
+
+    command: ClassVar[str] = "corrupt"
+
+    corruptions: tuple[Component, ...] = ()
+    severities: tuple[int, ...] = ()
+    scale: str | None = None
+    draws: int = 10
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.adversary != Component("solo"):
+            raise ConfigError(
+                f"adversary = {self.adversary}: nobody chooses a corruption; leave out adversary"
+            )
+        for what, given in (
+            ("corruptions", [corruption.name for corruption in self.corruptions]),
+            ("severities", self.severities),
+        ):
+            twice = [value for value in given if list(given).count(value) > 1]
+            if twice:
+                raise ConfigError(f"{what} name {twice[0]} twice; name each once")
+
+
+SPECS: dict[str, type[Spec]] = {spec.command: spec for spec in (RunSpec, CertifySpec, CorruptSpec)}
 
 
 def describe(
@@ -264,6 +307,31 @@ def describe_proof(
     )
 
 
+def describe_corruptions(
+    *,
+    corruptions: Sequence[str] | str = (),
+    severities: Sequence[int] | str = (),
+    defense: str = "identity",
+    **plain: Any,
+) -> CorruptSpec:
+    """A CorruptSpec from text as people write it on the command line.
+
+    A group of corruptions stands for all built in that are of it, and commas or several texts
+    separate them: ``noise,frost``. A text with settings is one of its own.
+    """
+    texts = [corruptions] if isinstance(corruptions, str) else list(corruptions)
+    words = [word for text in texts for word in (text.split(",") if ":" not in text else [text])]
+    names = [name for word in words if word.strip() for name in named(word.strip())]
+    if isinstance(severities, str):
+        severities = [convert(word, int, "severities") for word in severities.split(",")]
+    return CorruptSpec(
+        corruptions=tuple(map(Component.parse, names)),
+        severities=tuple(counted_of(severity, "severities") for severity in severities),
+        defense=Component.parse(defense),
+        **_converted(CorruptSpec, plain),
+    )
+
+
 def _converted(spec: type[Spec], plain: Mapping[str, Any]) -> dict[str, Any]:
     """What was given, of the types of a spec's fields; a setting it has not is refused."""
     known = {f.name for f in dataclasses.fields(spec)}
@@ -276,7 +344,7 @@ def _converted(spec: type[Spec], plain: Mapping[str, Any]) -> dict[str, Any]:
             given[key] = numbers(given[key], key)
         elif key in given:
             given[key] = tuple(number(value, key) for value in given[key])
-    for key in ("checkpoint", "device", "warm", "certified"):
+    for key in ("checkpoint", "device", "warm", "certified", "scale"):
         if key in given:
             given[key] = str(given[key])
     for key in ("cascade", "skip_certified"):
@@ -345,6 +413,8 @@ _READERS: dict[str, Callable[[Any, str], Any]] = {
     "skip_certified": truth_of,
     "method": component_of,
     "radii": floats_of,
+    "corruptions": components_of,
+    "severities": indices_of,
     "proved": distinct_of,
     "max_passes": whole_of,
     "max_seconds": number,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
+from itertools import pairwise
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -140,7 +141,7 @@ def _ordered(value: Any, at: str) -> Iterator[str]:
     low, middle, high = value["low"], value["accuracy"], value["high"]
     most = value.get("accuracy_high")
     ends = [low, middle, middle if most is None else most, high]
-    if any(left > right + ROUNDING for left, right in zip(ends, ends[1:], strict=False)):
+    if any(left > right + ROUNDING for left, right in pairwise(ends)):
         yield f"{at}.accuracy is {middle!r}, outside its interval from {low!r} to {high!r}"
 
 
@@ -242,9 +243,7 @@ MANIFEST = table(
     {
         "schema": ONE,
         "status": kind("a status", lambda value: value in ("running", "complete", "stopped")),
-        "shards": table(
-            {"files": each(SHARD)}, {"expected": maybe(COUNT), "done": COUNT}
-        ),
+        "shards": table({"files": each(SHARD)}, {"expected": maybe(COUNT), "done": COUNT}),
     },
     {"request": OBJECT, "diagnosis": maybe(TEXT), "versions": maybe(OBJECT)},
 )
@@ -258,8 +257,9 @@ COST = table(
 PROOF_COST = table({"seconds": AMOUNT, "cpu_seconds": AMOUNT, "peak_memory_mb": AMOUNT})
 COMPONENT = kind(
     "a component: a text, or a table with a name",
-    lambda value: isinstance(value, str)
-    or (isinstance(value, dict) and isinstance(value.get("name"), str)),
+    lambda value: (
+        isinstance(value, str) or (isinstance(value, dict) and isinstance(value.get("name"), str))
+    ),
 )
 SPEC = table(
     {},

@@ -49,6 +49,7 @@ from robustcode.subject import (
     assemble,
     choose,
     inputs_of,
+    names_of,
     spread,
     summary_labels,
     unasked,
@@ -93,7 +94,7 @@ def evaluate(
         modes = [n or "the model" for n, m in subject.defense.model.named_modules() if m.training]
         with folder.locked(), borrowed(subject.defense.model):
             inputs = inputs_of(spec, subject)
-            folder.open(request, inputs)
+            folder.open(request, inputs, names_of(subject.data))
             diagnosis = folder.read_diagnosis()
             if new := diagnosis is None:
                 started, cpu = time.perf_counter(), time.process_time()

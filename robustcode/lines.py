@@ -89,9 +89,7 @@ class Columns:
         """StoreError about a row."""
         raise StoreError(f"{self.at(place)}: {what}; {MEND}")
 
-    def whole(
-        self, name: str, *, none: bool = False, least: int = 0, most: int = LARGEST
-    ) -> None:
+    def whole(self, name: str, *, none: bool = False, least: int = 0, most: int = LARGEST) -> None:
         """Hold a column to whole numbers."""
         self._hold(
             name,
@@ -129,9 +127,7 @@ class Columns:
             kind,
         )
 
-    def _hold(
-        self, name: str, kinds: set[type], holds: Callable[[Any], bool], what: str
-    ) -> None:
+    def _hold(self, name: str, kinds: set[type], holds: Callable[[Any], bool], what: str) -> None:
         """Refuse the first value that is of another kind or does not hold."""
         column = self.values[name]
         if {*map(type, column)} <= kinds and all(

@@ -54,6 +54,7 @@ def _tables() -> dict[str, Callable[[], Table]]:
         "data": _data,
         "recipes": _recipes,
         "methods": _methods,
+        "corruptions": _corruptions,
         "rules": _rules,
         "suites": _suites,
     }
@@ -159,6 +160,12 @@ def _methods() -> Table:
     from robustcode.methods import METHODS
 
     return METHODS
+
+
+def _corruptions() -> Table:
+    from robustcode.corruptions import CORRUPTIONS
+
+    return CORRUPTIONS
 
 
 def _rules() -> Table:

@@ -227,7 +227,9 @@ def _refuse_contradictions(table: pd.DataFrame, columns: Columns) -> None:
             continue
         own = [values[place] for place in first[inverse]]
         if own != values:
-            place = next(n for n, pair in enumerate(zip(own, values, strict=True)) if len({*pair}) > 1)
+            place = next(
+                n for n, pair in enumerate(zip(own, values, strict=True)) if len({*pair}) > 1
+            )
             columns.refuse(place, f"{name} differs from that of the same sample in another row")
     chosen = inverse[table["selected"].to_numpy()]
     if len(chosen) and np.bincount(chosen).max() > 1:

@@ -259,9 +259,7 @@ def _quantile(confidence: float) -> float:
     return float(ndtri((1 + confidence) / 2))
 
 
-def _paired(
-    first: ArrayLike, second: ArrayLike
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _paired(first: ArrayLike, second: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     before, after = _vector(first, "first"), _vector(second, "second")
     if len(before) != len(after):
         raise ValueError(

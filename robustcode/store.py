@@ -7,6 +7,7 @@
       records/*.jsonl          one record a line
       adversarial/*.safetensors    worst proposal of every sample, and the samples it moved
       certificates/*.jsonl     one certificate a line
+      corruptions/*.jsonl      one answer a line, a file for each corruption and severity
       certificates.tsv         the same in the columns of Cohen's logs
       findings.json  summary.json  written at the end
 
@@ -22,7 +23,7 @@ import os
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -35,6 +36,7 @@ import tomli_w
 from filelock import FileLock, Timeout
 
 from robustcode import certificates, contract, notebook, salvage, verdicts
+from robustcode.answers import read_answers
 from robustcode.certificates import read_certificates
 from robustcode.errors import ConfigError, StoreError
 from robustcode.lines import loads, shown
@@ -126,8 +128,16 @@ class RunFolder:
         if self._made and not any(self.path.iterdir()):
             self.path.rmdir()
 
-    def open(self, request: Mapping[str, Any], inputs: Mapping[str, Any]) -> None:
-        """Start a run or take up an interrupted one of the same request and the same inputs."""
+    def open(
+        self,
+        request: Mapping[str, Any],
+        inputs: Mapping[str, Any],
+        told: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Start a run or take up an interrupted one of the same request and the same inputs.
+
+        What is ``told`` besides decides no number: an interrupted run keeps what it has of it.
+        """
         found = self.path / "manifest.json"
         if not found.exists():
             self._refuse_foreign_files()
@@ -137,6 +147,7 @@ class RunFolder:
                 "status": "running",
                 "request": dict(request),
                 **inputs,
+                **(told or {}),
                 "versions": versions(),
                 "git": git_state(),
                 "diagnosis": None,
@@ -149,6 +160,7 @@ class RunFolder:
                 f"{self.path} has schema {self.manifest.get('schema')!r}, this version writes "
                 f"{SCHEMA}; choose another --out"
             )
+        _held(found, self.manifest, contract.MANIFEST)
         for what, mine in {"request": dict(request), **inputs}.items():
             theirs = self.manifest.get(what)
             if theirs != json.loads(json.dumps(mine)):
@@ -214,6 +226,10 @@ class RunFolder:
         shards["done"] = sum(self._done(n) for n in range(shards["expected"]))
         self.save()
 
+    def read_answers(self) -> pd.DataFrame:
+        """Those of the shards that are listed; see answers.COLUMNS."""
+        return read_answers(_listed(self.path, self.manifest, "corruptions/"))
+
     def read_certificates(self) -> list[certificates.Certificate]:
         """Those of the shards that are listed."""
         return _certificates(self.path, self.manifest)
@@ -248,11 +264,13 @@ class Gap:
         missing: samples without a verdict; None if it is not known how many were asked for.
         asked: samples that were asked for; None if that is not known.
         damaged: files that are missing, altered or hold something else than they should.
+        reviewed: whether the findings at the end of the run were made.
     """
 
     missing: int | None
     asked: int | None
     damaged: tuple[str, ...] = ()
+    reviewed: bool = True
 
     @property
     def said(self) -> str:
@@ -263,7 +281,9 @@ class Gap:
         """
         if self.missing is None:
             return "an unknown number of samples is missing"
-        return f"{self.missing} of {self.asked} samples {'is' if self.missing == 1 else 'are'} missing"
+        return (
+            f"{self.missing} of {self.asked} samples {'is' if self.missing == 1 else 'are'} missing"
+        )
 
     @property
     def sentences(self) -> str:
@@ -271,13 +291,15 @@ class Gap:
         said = f"{self.said[:1].upper()}{self.said[1:]}"
         if self.missing != 0:
             said += ": those that are there may be easier or harder than the rest"
+        if not self.reviewed:
+            said += ". The run has not come to its end, so what is checked there was not"
         if not self.damaged:
             return f"{said}."
         named = ", ".join(self.damaged[:NAMED])
         more = len(self.damaged) - NAMED
         named += f" and {more} more" if more > 0 else ""
-        were = "is" if len(self.damaged) == 1 else "are"
-        return f"{said}. {named} {were} missing or damaged and was not read."
+        were = ("is", "was") if len(self.damaged) == 1 else ("are", "were")
+        return f"{said}. {named} {were[0]} missing or damaged, and {were[1]} not read."
 
 
 @dataclass(frozen=True)
@@ -319,7 +341,7 @@ class Run:
 
     @property
     def adversarial(self) -> list[Path]:
-        """The files that hold the worst proposals, as safetensors: sample, x_adv, broken, .."""
+        """The files of the worst proposals, as safetensors; see Outcome.pictures."""
         return [
             self.path / name
             for entry in self.manifest["shards"]["files"].values()
@@ -337,12 +359,31 @@ class Run:
     @cached_property
     def certificates(self) -> pd.DataFrame:
         """One row per certificate: see certificates.COLUMNS. Empty for a run of attacks."""
-        return read_certificates(_listed(self.path, self.manifest, "certificates/"))
+        table = read_certificates(_listed(self.path, self.manifest, "certificates/"))
+        if self.spec.get("command") == "certify" and len(table) != self.summary["samples"]:
+            raise StoreError(
+                f"{self.path}: there are certificates of {len(table)} samples, summary.json says "
+                f"{self.summary['samples']}; {AGAIN}"
+            )
+        return table
+
+    @cached_property
+    def answers(self) -> pd.DataFrame:
+        """One row per (sample, corruption, severity): see answers.COLUMNS. Else empty."""
+        return read_answers(_listed(self.path, self.manifest, "corruptions/"))
+
+    def check(self) -> None:
+        """StoreError if a file of its shards is not as it was written, or holds what it cannot."""
+        _ = self.records, self.certificates, self.answers
+        for _name, _data in _listed(self.path, self.manifest, "adversarial/"):
+            pass
 
     @cached_property
     def samples(self) -> pd.DataFrame:
         """One row per sample, with what came of it: see verdicts.SAMPLES."""
-        return verdicts.samples_of(self.records, self.certificates)
+        block = self.summary.get("stochastic")
+        draws = block["draws"] if block else None
+        return verdicts.samples_of(self.records, self.certificates, draws)
 
     @cached_property
     def attacks(self) -> pd.DataFrame:
@@ -378,20 +419,42 @@ def load_run(path: Path | str, partial: bool = False) -> Run:
     return Run(path, spec, manifest, summary, findings)
 
 
-def _manifest(path: Path) -> dict[str, Any]:
+def folders_of(paths: Iterable[Path]) -> tuple[list[Path], list[str]]:
+    """Run folders, those of a curve in place of its own, and the threats a curve has no run of."""
+    folders, left = [], []
+    for path in paths:
+        file = path / "curve.json"
+        if not _there(file):
+            folders.append(path)
+            continue
+        table = read_json(file)
+        _refuse_other_schema(file, table)
+        _held(file, table, contract.CURVE)
+        folders += [path / point["run"] for point in table["points"]]
+        begun = {point.get("threat") for point in table["points"]}
+        left += [threat for threat in table.get("asked") or [] if threat not in begun]
+    return folders, left
+
+
+def _there(path: Path) -> bool:
+    """Whether a path is there; StoreError if nobody may look."""
     try:
-        if not path.exists():
-            raise StoreError(f"{path} is not there; name the folder of a run")
-        if not path.is_dir():
-            raise StoreError(f"{path} is a file; name the folder of a run")
-        if not (path / "manifest.json").exists():
-            raise StoreError(
-                f"{path} is not a run folder: it has no manifest.json; name the --out of a run"
-            )
+        return path.exists()
     except OSError as cause:
         raise StoreError(
-            f"{path} cannot be read: {cause.strerror or cause}; give yourself the right to read it"
+            f"{path} cannot be read: {cause.strerror or cause}; name a folder that you may read"
         ) from cause
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    if not _there(path):
+        raise StoreError(f"{path} is not there; name the folder of a run")
+    if not path.is_dir():
+        raise StoreError(f"{path} is a file; name the folder of a run")
+    if not _there(path / "manifest.json"):
+        raise StoreError(
+            f"{path} is not a run folder: it has no manifest.json; name the --out of a run"
+        )
     found = read_json(path / "manifest.json")
     _refuse_other_schema(path / "manifest.json", found)
     return dict(_held(path / "manifest.json", found, contract.MANIFEST))
@@ -453,6 +516,11 @@ def _salvaged(
     damaged: list[str],
 ) -> Run:
     """A run with its numbers recomputed from the shards that are intact."""
+    if run.spec.get("command") == "corrupt":
+        raise StoreError(
+            f"{run.path} is not whole, and a mean over corruptions is of all of them; run the same "
+            "command again to go on"
+        )
     entries = run.manifest["shards"]["files"]
     diagnosis = _diagnosis(run, damaged)
     proofs = run.spec.get("command") == "certify"
@@ -475,7 +543,8 @@ def _salvaged(
     recompute = salvage.proofs_in_part if proofs else salvage.attacks_in_part
     summary = recompute(table, run.spec, run.manifest, diagnosis, outcome[0] if outcome else None)
     findings = outcome[1] if outcome else list(diagnosis["findings"]) if diagnosis else []
-    gap = Gap(None if asked is None else asked - there, asked, tuple(damaged))
+    missing = None if asked is None else asked - there
+    gap = Gap(missing, asked, tuple(damaged), reviewed=outcome is not None)
     return replace(run, summary=summary, findings=findings, gap=gap)
 
 
@@ -486,7 +555,7 @@ def _diagnosis(run: Run, damaged: list[str]) -> dict[str, Any] | None:
         if listed != file_hash(file):
             raise StoreError(f"{file} is missing or altered since it was written")
         return dict(_held(file, read_json(file), contract.DIAGNOSIS))
-    except StoreError:
+    except (OSError, StoreError):
         damaged.append(file.name)
         return None
 
@@ -499,6 +568,8 @@ def _intact(path: Path, name: str, sha: str) -> bool:
             read_records([(name, data)])
         elif name.startswith("certificates/"):
             read_certificates([(name, data)])
+        elif name.startswith("corruptions/"):
+            read_answers([(name, data)])
     except StoreError:
         return False
     return True

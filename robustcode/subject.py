@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from robustcode.adversary import ADVERSARIES, Adversary, Solo
 from robustcode.checkpoint import load_classifier, sha256_of
-from robustcode.config import RunSpec, Spec
+from robustcode.config import CorruptSpec, RunSpec, Spec, ThreatSpec
+from robustcode.corruptions import CORRUPTIONS
 from robustcode.data import Dataset, from_arrays, load_data
 from robustcode.defenses import DEFENSES, Defense
 from robustcode.defenses.as_found import MATES, Among, Fresh, copied
@@ -97,7 +98,9 @@ def assemble(spec: Spec, given: Given) -> Subject:
     device = device_of(spec.device)
     data = given.data if given.data is not None else load_data(spec.data)
     samples = choose(spec, len(data), data.name)
-    spec.threat.fits(int(torch.tensor(data.shape).prod()))
+    threat = spec.threat if isinstance(spec, ThreatSpec) else None
+    if threat is not None:
+        threat.fits(int(torch.tensor(data.shape).prod()))
     model = given.model
     if model is None:
         checkpoint = None if spec.checkpoint is None else Path(spec.checkpoint)
@@ -120,10 +123,10 @@ def assemble(spec: Spec, given: Given) -> Subject:
             f"defence {spec.defense.name!r} keeps no model; write the field model: nn.Module in it"
         )
     adversary: Adversary = spec.adversary.build(ADVERSARIES, "adversary")
-    if adversary.stacked and spec.threat.norm is not Norm.LINF:
+    if adversary.stacked and threat is not None and threat.norm is not Norm.LINF:
         raise ConfigError(
             f"adversary {spec.adversary.name!r} perturbs images of several users, each within eps, "
-            f"and in {spec.threat.norm} one budget would be shared by all of them; take linf"
+            f"and in {threat.norm} one budget would be shared by all of them; take linf"
         )
     if adversary.batched and isinstance(spec, RunSpec) and spec.cascade:
         raise ConfigError(
@@ -205,15 +208,32 @@ def inputs_of(spec: Spec, subject: Subject) -> dict[str, Any]:
         **code,
         **_code_of(spec),
         **_files_of(subject.defense),
+        **_pictures_of(spec),
         **_pool_of(subject.defense),
         "data_sha256": dict(subject.data.sha256),
     }
+
+
+def names_of(data: Dataset) -> dict[str, Any]:
+    """The names of the classes, for the manifest; nothing where they are only numbers."""
+    if data.class_names == tuple(map(str, range(data.classes))):
+        return {}
+    return {"class_names": list(data.class_names)}
 
 
 def _files_of(defense: Defense) -> dict[str, Any]:
     if not defense.files:
         return {}
     return {"defense_files_sha256": {file: sha256_of(Path(file)) for file in defense.files}}
+
+
+def _pictures_of(spec: Spec) -> dict[str, Any]:
+    """Files that corruptions read."""
+    named = spec.corruptions if isinstance(spec, CorruptSpec) else ()
+    files = [file for one in named for file in one.build(CORRUPTIONS, "corruptions").files]
+    if not files:
+        return {}
+    return {"corruption_files_sha256": {str(file): sha256_of(file) for file in files}}
 
 
 def _pool_of(defense: Defense) -> dict[str, Any]:
@@ -341,7 +361,7 @@ def summary_labels(spec: Spec) -> Mapping[str, str]:
         "checkpoint": Path(spec.checkpoint).name if spec.checkpoint else "",
         "defense": str(spec.defense),
         "data": spec.data,
-        "threat": str(spec.threat),
+        "threat": str(spec.threat) if isinstance(spec, ThreatSpec) else "",
         "adversary": str(spec.adversary),
         "suite": (spec.suite or "") if isinstance(spec, RunSpec) else "",
     }

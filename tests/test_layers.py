@@ -20,6 +20,7 @@ ENGINE = {
     "commands",
     "config",
     "convolution",
+    "corrupting",
     "curves",
     "checks",
     "doctoring",
@@ -37,6 +38,7 @@ ENGINE = {
     "refusal",
     "repair",
     "shard",
+    "spoiling",
     "subject",
     "suites",
     "target",
@@ -48,16 +50,16 @@ ENGINE = {
 # From the top down. A module may import from the layers below it and from its own group; the
 # groups of one layer do not know each other. "robustcode" is the package's own __init__.
 LAYERS: list[list[set[str]]] = [
-    [{"robustcode", "__main__", "cli", "demo", "listing"}],
+    [{"robustcode", "__main__", "asserted", "cli", "demo", "listing", "pytest_plugin"}],
     [{"reports"}, ENGINE],
     [{"methods"}],
     [{"attacks"}, {"defenses"}, {"training"}],
     [{"bounds"}, {"coding"}, {"checkpoint", "models"}, {"data"}],
-    [{"importing"}, {"memory"}, {"progress"}, {"bracket", "certified", "store", "summary"}],
-    [{"noise"}, {"stopping"}],
-    [{"certificates"}, {"records"}, {"threat"}, {"adversary"}],
+    [{"importing"}, {"memory"}, {"progress"}, {"bracket", "certified", "corrupted", "notebook", "salvage", "store", "summary", "verdicts"}],
+    [{"noise"}, {"stopping"}, {"corruptions"}, {"calibration"}],
+    [{"answers"}, {"certificates"}, {"records"}, {"threat"}, {"adversary"}],
     [{"components"}],
-    [{"registry"}, {"ranks"}, {"seeds"}, {"statistics"}],
+    [{"registry"}, {"ranks"}, {"seeds"}, {"statistics"}, {"contract", "lines"}],
     [{"errors"}],
 ]
 # Reports are made where there is no torch, from run folders alone.
@@ -72,6 +74,7 @@ REPORTS_MAY_IMPORT = {
     "statistics",
     "store",
     "summary",
+    "verdicts",
 }
 
 

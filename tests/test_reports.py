@@ -1,5 +1,6 @@
 """Reports of run folders that are written here by hand, from the contract in the design."""
 
+import base64
 import csv
 import hashlib
 import html
@@ -20,6 +21,7 @@ from scipy.stats import binomtest
 
 from robustcode.errors import ConfigError, StoreError
 from robustcode.reports import report
+from robustcode.reports.web import TEMPLATES
 from robustcode.statistics import clustered, proportion
 from robustcode.store import load_run
 
@@ -179,15 +181,24 @@ class Shown(HTMLParser):
         super().__init__()
         self.tags: list[str] = []
         self.links: list[str] = []
+        self.attributes: set[str] = set()
+        self.scripts: list[str] = []
         self.text = ""
         self.feed(page)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
+        self.attributes |= {name for name, _ in attrs}
         self.links += [value or "" for name, value in attrs if name in ("src", "href", "srcset")]
+        if tag == "script":
+            data = dict(attrs).get("type") == "application/json"  # which no browser runs
+            self.scripts += [] if data else [""]
 
     def handle_data(self, data: str) -> None:
-        self.text += data
+        if self.cdata_elem == "script" and self.scripts:
+            self.scripts[-1] += data
+        elif self.cdata_elem is None:
+            self.text += data
 
 
 def test_reports_never_import_torch(plain: Path, tmp_path: Path) -> None:
@@ -320,13 +331,24 @@ def hostile(tmp_path: Path) -> dict[str, Path]:
     return report([run, run], tmp_path / "out")
 
 
-def test_html_shows_hostile_text_and_runs_nothing(hostile: dict[str, Path]) -> None:
+def test_html_shows_hostile_text_and_runs_nothing_of_it(hostile: dict[str, Path]) -> None:
     text = hostile["html"].read_text()
     page = Shown(text)
-    assert not {"script", "iframe", "object", "embed", "link", "base", "form"} & set(page.tags)
-    assert all(link.startswith("data:image/svg+xml;base64,") for link in page.links)
+    assert not {"iframe", "object", "embed", "link", "base"} & set(page.tags)
+    assert not [name for name in page.attributes if name.startswith("on")]
+    assert all(link.startswith(("data:image/", "#")) for link in page.links)
     assert HOSTILE.rstrip("\u202e") in page.text
-    assert "default-src 'none'" in text
+    # What a browser may run are the scripts of this package, each known by its hash.
+    ours = {path.read_text() for path in TEMPLATES.glob("*.js")}
+    assert page.scripts
+    assert set(page.scripts) <= ours
+    policy = re.findall(r'http-equiv="Content-Security-Policy" content="(.*?)"', text)
+    hashes = [base64.b64encode(hashlib.sha256(s.encode()).digest()) for s in page.scripts]
+    allowed = " ".join(f"'sha256-{digest.decode()}'" for digest in hashes)
+    assert policy == [
+        "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
+        f"script-src {allowed}; base-uri 'none'; form-action 'none'"
+    ]
 
 
 def test_markdown_shows_hostile_text_and_holds_no_markup_of_it(hostile: dict[str, Path]) -> None:
@@ -382,7 +404,11 @@ def test_no_mark_reverses_what_stands_beside_it(hostile: dict[str, Path]) -> Non
 
 def test_nothing_is_bold(plain: Path, tmp_path: Path) -> None:
     files = report([plain], tmp_path / "out")
-    assert not {"b", "strong"} & set(Shown(files["html"].read_text()).tags)
+    page = files["html"].read_text()
+    assert not {"b", "strong"} & set(Shown(page).tags)
+    weights = re.findall(r"([^{}]*)\{[^{}]*font-weight: (\w+)", page)
+    assert {weight for _, weight in weights} == {"400"}
+    assert {"h1", "h2", "h3", "h4", "th"} <= set(re.findall(r"\w+", weights[0][0]))
     assert "**" not in files["md"].read_text()
     assert "bf" not in re.findall(r"\\(?:text)?(\w+)", files["tex"].read_text())
 
@@ -400,12 +426,11 @@ def test_the_attacks_settings_the_spec_and_the_hashes_are_complete(
 
 def test_only_methods_that_were_run_are_cited(plain: Path, random: Path, tmp_path: Path) -> None:
     first = json.loads(report([plain], tmp_path / "a")["json"].read_text())["references"]
-    assert [name.partition(":")[0] for name in first] == ["noise", "pgd"]
+    named = [name.partition(":")[0] for name in first]
+    assert named == ["noise (a control)", "pgd", "intervals", "this report"]
     second = json.loads(report([random], tmp_path / "b")["json"].read_text())["references"]
-    found = " ".join(second)
-    for number in ("1706.06083", "1412.6572", "1902.02918", "1707.07397"):
-        assert number in found
-    assert len(second) == 4
+    found = re.findall(r"arXiv:(\S+)\.", " ".join(second))
+    assert found == ["1706.06083", "1412.6572", "1707.07397", "1902.02918", "1712.00673"]
 
 
 def test_runs_are_compared_on_the_samples_they_share(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 import itertools
 import math
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -11,12 +11,15 @@ from numpy.typing import NDArray
 from scipy.stats import binom, binomtest
 
 from robustcode.statistics import (
+    LEAST,
+    MOST,
     Proportion,
     any_of,
     clustered,
     holm,
     mcnemar,
     paired_difference,
+    paired_p_value,
     proportion,
     wilson,
 )
@@ -157,6 +160,99 @@ def test_a_paired_difference_changes_sign_with_the_order() -> None:
     assert forth.value == pytest.approx(0.4 / 3)
 
 
+PAIRS = st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=60)
+
+
+@given(PAIRS, st.floats(1e-6, MOST))
+def test_a_paired_p_value_is_the_least_alpha_that_leaves_out_0(
+    pairs: list[tuple[float, float]], alpha: float
+) -> None:
+    first, second = zip(*pairs, strict=True)
+    p_value = paired_p_value(first, second)
+    for level in (alpha, 0.05, p_value * 1.0001, p_value * 0.9999):
+        if 1e-6 < level < MOST and abs(level / p_value - 1) > 1e-6:
+            low, high = paired_difference(first, second, 1 - level)[1:]
+            assert (low > 0 or high < 0) == (p_value < level)
+
+
+def test_a_paired_p_value_by_hand() -> None:
+    # Ten samples, each lost: ten effective ones whatever alpha is, and a tail of ten heads.
+    assert paired_p_value([1] * 10, [0] * 10) == pytest.approx(2 * 0.5**10)
+    assert paired_p_value([0.3, 0.9], [0.9, 0.3]) == 1.0
+    assert paired_p_value([0.5] * 9, [0.5] * 9) == 1.0
+    assert paired_p_value([0.0] * 2000, [1.0] * 2000) == LEAST
+
+
+@given(PAIRS)
+def test_a_paired_p_value_does_not_ask_which_comes_first(pairs: list[tuple[float, float]]) -> None:
+    first, second = zip(*pairs, strict=True)
+    assert paired_p_value(first, second) == pytest.approx(paired_p_value(second, first), rel=1e-6)
+
+
+@pytest.mark.parametrize("samples", [20, pytest.param(80, marks=pytest.mark.long)])
+def test_a_paired_p_value_is_no_smaller_than_it_says_for_0_and_1(samples: int) -> None:
+    """Exactly, over everything that may be seen when losing and winning are equally likely."""
+    p_values = {}
+    for differ in range(samples + 1):
+        for won in range(differ + 1):
+            second = [1] * won + [0] * (differ - won) + [1] * (samples - differ)
+            first = [0] * won + [1] * (samples - won)
+            p_values[differ, won] = paired_p_value(first, second)
+    seen = np.array(list(p_values.values()))
+    differ, won = np.array(list(p_values)).T
+    for often in (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.0):
+        chance = binom.pmf(differ, samples, often) * binom.pmf(won, differ, 0.5)
+        assert chance.sum() == pytest.approx(1)
+        for alpha in (0.05, 0.01, 0.001, 0.0001):
+            assert chance[seen <= alpha].sum() <= alpha
+
+
+def _noise(rng: np.random.Generator, count: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    p = rng.beta(0.3, 0.3, count)
+    return rng.binomial(20, p) / 20, rng.binomial(20, p) / 20
+
+
+def _rare(rng: np.random.Generator, count: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """What a few samples lose is what all others win a little of."""
+    lost = rng.random(count) < 0.05
+    return np.full(count, 0.9), rng.binomial(50, np.where(lost, 0, 0.9 / 0.95)) / 50
+
+
+def _swapped(rng: np.random.Generator, count: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    u = rng.random(count)
+    first, second = np.where(u < 0.1, 1, 0.5), np.where(u > 0.9, 1, 0.5)
+    return rng.binomial(50, first) / 50, rng.binomial(50, second) / 50
+
+
+def _half(rng: np.random.Generator, count: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """One of the two is deterministic."""
+    p = rng.beta(0.5, 0.5, count)
+    return (rng.random(count) < p).astype(float), rng.binomial(20, p) / 20
+
+
+@pytest.mark.parametrize("world", [_noise, _rare, _swapped, _half])
+@pytest.mark.parametrize(
+    ("samples", "trials"),
+    [(200, 250), *(pytest.param(n, 4000, marks=pytest.mark.long) for n in (20, 50, 200, 1000))],
+)
+def test_a_paired_p_value_is_no_smaller_than_it_says_for_shares(
+    world: Callable[[np.random.Generator, int], tuple[NDArray[Any], NDArray[Any]]],
+    samples: int,
+    trials: int,
+) -> None:
+    rng = np.random.default_rng(4)
+    p_values = np.array([paired_p_value(*world(rng, samples)) for _ in range(trials)])
+    for alpha in (0.1, 0.05, 0.01, 0.001):
+        # So many false alarms would be seen once in ten thousand times if it kept its word.
+        assert (p_values <= alpha).sum() <= binom.isf(1e-4, trials, alpha)
+
+
+def test_a_paired_p_value_finds_what_is_there() -> None:
+    rng = np.random.default_rng(5)
+    p = rng.beta(2, 1, 300)
+    assert paired_p_value(rng.binomial(20, p) / 20, rng.binomial(20, 0.9 * p) / 20) < 1e-4
+
+
 @given(st.integers(0, 300), st.integers(0, 300))
 def test_mcnemar_is_the_binomial_test_of_the_discordant_samples(first: int, second: int) -> None:
     expected = binomtest(first, first + second, 0.5).pvalue if first + second else 1.0
@@ -216,6 +312,8 @@ def test_any_of_is_unbiased(truth: float) -> None:
         lambda: clustered([0.5], draws=10, confidence=1.0),
         lambda: paired_difference([], []),
         lambda: paired_difference([0.5], [0.5, 0.5]),
+        lambda: paired_p_value([], []),
+        lambda: paired_p_value([0.5], [0.5, 0.5]),
         lambda: mcnemar(-1, 3),
         lambda: holm([0.5, 1.5]),
         lambda: any_of(5, 5, 6),

@@ -48,7 +48,7 @@
     table.by = (source.by ?? []).map((attack) => {
       const columns = {};
       for (const [name, value] of Object.entries(attack)) columns[name] = spread(value, rows);
-      // Without a column of its own, to hold is to be taken for the label.
+      // Without a column of its own, to hold is to be predicted as the label.
       columns.held ??= columns.prediction.map((taken, row) => (taken === table.class[row] ? 1 : 0));
       return columns;
     });
@@ -88,19 +88,19 @@
     if (table.kind === "certificates")
       return [
         ["class", "class", false, ofClass("class")],
-        ["clean", "proof speaks of", false, ofClass("clean")],
+        ["clean", "prediction", false, ofClass("clean")],
         verdict,
         ["distance", "radius", true, plainly("distance")],
         ["forwards", "forwards", true, (row) => count(at.forwards(row) ?? 0)],
       ];
     const columns = [
       ["class", "class", false, ofClass("class")],
-      ["clean", "taken for", false, ofClass("clean")],
+      ["clean", "clean prediction", false, ofClass("clean")],
       verdict,
       ["worst", "worst attack", false, (row) => table.attacks[at.worst(row)] ?? ""],
       [
         "taken",
-        "then taken for",
+        "under attack",
         false,
         (row) => (at.worst(row) === null ? "" : className(table, at.taken(row))),
       ],
@@ -112,11 +112,9 @@
     return columns;
   };
 
-  // What is known of an attack on a sample: an attack that was ended, or has no record, says nothing.
-  const known = (table, attack, row) => {
-    const state = table.by[attack].made[row];
-    return state === 0 || state === 2;
-  };
+  // An attack that was ended by a limit says nothing.
+  const known = (table, attack, row) => table.by[attack].made[row] !== LIMITED;
+  const LIMITED = 1; // a place in made, as in samples.py
   const WRONG = 4; // a place in a run's verdicts, as in samples.py
   const brokenBy = (table, attack, row) =>
     table.verdict[row] !== WRONG && known(table, attack, row) && !table.by[attack].held[row];
@@ -207,7 +205,12 @@
     for (let row = 0; row < run.rows; row += 1)
       if (found.every((holds) => holds(row))) shown.push(row);
     if (sort.key !== "sample" || sort.down) shown.sort(compare(sort.key, sort.down));
-    const more = run.missing ? `; ${count(run.missing)} more have no record` : "";
+    const more =
+      run.missing === null
+        ? "; how many more were asked for is not known"
+        : run.missing > 0
+          ? `; ${count(run.missing)} more have no record`
+          : "";
     const left = unread.length ? ` "${unread.join('", "')}" cannot be read and is left out.` : "";
     element("count").textContent =
       `${count(shown.length)} of ${plural(run.rows, "sample")}${more}.${left}`;
@@ -363,7 +366,7 @@
     return [
       facts([
         ["class", className(table, table.class[row])],
-        ["taken for", className(table, table.clean[row]) + share],
+        ["clean prediction", className(table, table.clean[row]) + share],
         ["verdict", table.verdicts[table.verdict[row]]],
         ["bracket", table.bracket ? (table.states[table.bracket[row]] ?? "") : ""],
         ...radii,
@@ -372,7 +375,7 @@
         "Under each attack",
         [
           ["attack", false],
-          ["taken for", false],
+          ["prediction", false],
           table.draws ? ["draws right", true] : ["right", false],
           ["distance", true],
           ["forwards", true],
@@ -389,7 +392,7 @@
     return [
       facts([
         ["class", className(table, table.class[row])],
-        ["proof speaks of", className(table, table.clean[row])],
+        ["prediction", className(table, table.clean[row])],
         ["verdict", table.verdicts[table.verdict[row]] ?? ""],
         ["radius", given("radius")],
         ["bound", given("bound")],

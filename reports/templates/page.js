@@ -57,15 +57,20 @@
     if (table.tBodies[0].rows.length >= 3) sortable(table);
   }
 
-  // A box without anything to scroll is no stop on the way through the page.
+  // A box without anything to scroll is no stop on the way through the page. What is in it is
+  // watched as well: it may grow while the box does not.
+  const BOXES = ".scroll, .drawing[role]";
   const sizes = new ResizeObserver((entries) => {
-    for (const { target } of entries) {
-      const scrolls = target.scrollWidth > target.clientWidth;
-      if (scrolls) target.setAttribute("tabindex", "0");
-      else target.removeAttribute("tabindex");
+    for (const box of new Set(entries.map(({ target }) => target.closest(BOXES)))) {
+      const scrolls = box.scrollWidth > box.clientWidth;
+      box.classList.toggle("scrolls", scrolls);
+      if (scrolls) box.setAttribute("tabindex", "0");
+      else box.removeAttribute("tabindex");
     }
   });
-  for (const box of document.querySelectorAll(".scroll, .drawing[role]")) sizes.observe(box);
+  for (const box of document.querySelectorAll(BOXES)) {
+    for (const element of [box, ...box.children]) sizes.observe(element);
+  }
 
   // Paper does not unfold.
   let opened = [];

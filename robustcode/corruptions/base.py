@@ -110,3 +110,20 @@ def refuse_shape(shape: tuple[int, ...]) -> None:
 CORRUPTIONS: Registry[type[Corruption]] = Registry(
     "corruption", "robustcode.corruptions", Corruption
 )
+
+
+def every() -> list[str]:
+    """The names of all, group by group."""
+    groups = list(Group)
+    return sorted(CORRUPTIONS, key=lambda name: (groups.index(CORRUPTIONS.get(name).group), name))
+
+
+def named(word: str) -> list[str]:
+    """The corruptions that a word stands for: those of a group, or itself.
+
+    >>> named("jpeg_compression")
+    ['jpeg_compression']
+    """
+    if word not in set(Group):
+        return [word]
+    return [name for name in every() if CORRUPTIONS.get(name).group == word]

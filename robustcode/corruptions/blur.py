@@ -64,16 +64,17 @@ class DefocusBlur(Corruption):
 def disk(amount: Disk) -> Image:
     """Weights of a disk, softened, that sum to 1: square, of odd size.
 
-    The softening reaches one pixel, or two for a radius above 8.
+    The softening reaches one pixel, or two for a radius above 8; a disk that fills the table in
+    which the scripts draw it, from a radius of 8 on, has no room for it outside.
     """
     soft = 1 if amount.radius <= 8 else 2
-    reach = int(amount.radius) + soft
+    reach = min(int(amount.radius) + 2 * soft, max(8, int(amount.radius)))
     places = np.arange(-reach, reach + 1)
     flat = (places[:, None] ** 2 + places**2 <= amount.radius**2).astype(np.float64)
     gauss = np.exp(-(np.arange(-soft, soft + 1) ** 2) / (2 * amount.edge**2))
     gauss /= gauss.sum()
     for axis in (0, 1):
-        flat = correlate1d(flat, gauss, axis, mode="constant")
+        flat = correlate1d(flat, gauss, axis, mode="mirror")
     return flat / flat.sum()
 
 

@@ -29,11 +29,12 @@ def smeared(x: Image, radius: int, sigma: float, degrees: float) -> Image:
     for weight, dy, dx in zip(weights.tolist(), down.tolist(), across.tolist(), strict=True):
         total[dy, dx] += weight
     height, width = x.shape[:2]
+    top, left = -min(down.min(), 0), -min(across.min(), 0)
+    beyond = ((top, max(down.max(), 0)), (left, max(across.max(), 0)), (0, 0))
+    wide = np.pad(x, beyond, mode="edge")
     blurred = np.zeros_like(x)
     for (dy, dx), weight in total.items():
-        rows = np.clip(np.arange(height) + dy, 0, height - 1)
-        columns = np.clip(np.arange(width) + dx, 0, width - 1)
-        blurred += weight * x[rows[:, None], columns]
+        blurred += weight * wide[top + dy : top + dy + height, left + dx : left + dx + width]
     return blurred
 
 
@@ -44,7 +45,7 @@ def magnified(x: Image, factor: float) -> Image:
 
 def between(x: Image, rows: Image, columns: Image) -> Image:
     """The image resampled by a matrix from its rows and one from its columns."""
-    return np.einsum("ij,jkc,lk->ilc", rows, x, columns, optimize=True)
+    return np.moveaxis(rows @ np.moveaxis(x, -1, 0) @ columns.T, 0, -1)
 
 
 @lru_cache(maxsize=512)

@@ -1,0 +1,141 @@
+"""What a report of unfinished or damaged runs says everywhere: how many samples are missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from matplotlib.figure import Figure
+
+from robustcode.reports.checks import Checkup
+from robustcode.reports.drawing import Drawing, Ink
+from robustcode.reports.grids import Grid
+from robustcode.reports.page import Page
+from robustcode.reports.parts import Part
+from robustcode.reports.plots import Plot, Sizes
+from robustcode.reports.weaknesses import Weakness, by_severity
+from robustcode.store import Gap, Run
+
+REMEDY = "Run the command of the run again: it goes on where it stopped, and redoes what is lost."
+
+
+@dataclass(frozen=True)
+class Captioned:
+    """A figure under a longer title; a Drawing."""
+
+    drawing: Drawing
+    title: str
+
+    @property
+    def stem(self) -> str:
+        """As it was."""
+        return self.drawing.stem
+
+    @property
+    def note(self) -> str:
+        """As it was."""
+        return self.drawing.note
+
+    @property
+    def said(self) -> str:
+        """As it was."""
+        return self.drawing.said
+
+    @property
+    def size(self) -> tuple[float, float]:
+        """As it was."""
+        return self.drawing.size
+
+    def draw(self, figure: Figure, ink: Ink) -> None:
+        """See Drawing."""
+        self.drawing.draw(figure, ink)
+
+
+def marked(page: Page, runs: Sequence[Run]) -> Page:
+    """The page on ``runs``, in the same order, with what is missing of each that was read in part.
+
+    It is said by the verdict, a finding, the caption of every table and figure that is not plainly
+    another run's, and every row.
+    """
+    labels = [origin.run for origin in page.origins]
+    gaps = {label: run.gap for label, run in zip(labels, runs, strict=True) if run.gap is not None}
+    if not gaps:
+        return page
+    mark = _Mark(gaps, tuple(labels))
+    explorer = page.explorer
+    if explorer is not None:
+        notes = (*explorer.notes, *(_of(label, gap, labels) for label, gap in gaps.items()))
+        explorer = replace(explorer, notes=notes)
+    return replace(
+        page,
+        verdict=" ".join([page.verdict, *(_of(label, gaps[label], labels) for label in gaps)]),
+        findings=by_severity([*page.findings, *_found(gaps)]),
+        grids=tuple(map(mark.grid, page.grids)),
+        charts=tuple(map(mark.drawing, page.charts)),
+        checkups=tuple(map(mark.checkup, page.checkups)),
+        parts=tuple(map(mark.part, page.parts)),
+        rows=tuple(
+            replace(row, missing=gaps[row.run].missing) if row.run in gaps else row
+            for row in page.rows
+        ),
+        explorer=explorer,
+    )
+
+
+def _of(label: str, gap: Gap, labels: Sequence[str]) -> str:
+    """The sentences about a run, which is named where there are several."""
+    return gap.sentences if len(labels) == 1 else f"{label}: {gap.sentences}"
+
+
+def _found(gaps: Mapping[str, Gap]) -> list[Weakness]:
+    return [
+        Weakness(label, "read-in-part", "warning", gap.sentences, REMEDY, "", "")
+        for label, gap in gaps.items()
+    ]
+
+
+@dataclass(frozen=True)
+class _Mark:
+    """The ends of captions, for the runs of a page that lack samples."""
+
+    gaps: Mapping[str, Gap]
+    labels: tuple[str, ...]
+
+    def end(self, title: str, cells: Iterable[str] = ()) -> str:
+        """What is added to a caption: of each run that it or a cell names, or else of all."""
+        told = [label for label in self.gaps if label in title or label in set(cells)]
+        whole = [label for label in self.labels if label not in self.gaps]
+        if not told and any(label in title for label in whole):
+            return ""
+        told = told or list(self.gaps)
+        if len(self.labels) == 1:
+            return f"; {self.gaps[told[0]].said}"
+        return "".join(f"; of {label} {self.gaps[label].said}" for label in told)
+
+    def grid(self, grid: Grid, heading: str = "") -> Grid:
+        cells = {cell for row in grid.rows for cell in row}
+        end = self.end(f"{heading} {grid.caption}", cells)
+        return replace(grid, caption=f"{grid.caption}{end}")
+
+    def drawing(self, drawing: Drawing, heading: str = "") -> Drawing:
+        end = self.end(f"{heading} {drawing.title} {drawing.said}")
+        return Captioned(drawing, f"{drawing.title}{end}")
+
+    def part(self, part: Part) -> Part:
+        return replace(
+            part,
+            grids=tuple(self.grid(grid, part.title) for grid in part.grids),
+            drawings=tuple(self.drawing(drawing, part.title) for drawing in part.drawings),
+        )
+
+    def checkup(self, checkup: Checkup) -> Checkup:
+        def plot(drawing: Plot | Sizes) -> Plot | Sizes:
+            end = self.end(f"{checkup.run} {drawing.title}")
+            return replace(drawing, title=f"{drawing.title}{end}")
+
+        return replace(
+            checkup,
+            grids=tuple(self.grid(grid, checkup.run) for grid in checkup.grids),
+            repairs=tuple(self.grid(grid, checkup.run) for grid in checkup.repairs),
+            plots=tuple(map(plot, checkup.plots)),
+        )

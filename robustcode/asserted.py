@@ -1,0 +1,43 @@
+"""An assertion for a test: a model is attacked, and is shown to keep so much of its accuracy."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from robustcode.data import Dataset
+    from robustcode.store import Run
+
+
+def assert_robust(
+    model: str | nn.Module,
+    data: str | Dataset | tuple[Any, Any],
+    threat: str,
+    at_least: float | str,
+    *,
+    out: str | Path | None = None,
+    **spec: Any,
+) -> Run:
+    """See robustcode.assert_robust."""
+    __tracebackhide__ = True
+    from robustcode import attack
+    from robustcode.reports.escape import plain
+    from robustcode.reports.gate import Asked, judge, share
+
+    # Before the attack: what is asked wrongly should not cost one.
+    asked = Asked(min_robust=share(at_least, "at_least"))
+    folder = Path(tempfile.mkdtemp(prefix="robustcode-")) / "run" if out is None else Path(out)
+    run = attack(model, data, threat, folder, **{"progress": False, **spec})
+    verdict = judge(run, asked)
+    if not verdict.holds:
+        failed = " and ".join(c.said for c in verdict.conditions if not c.holds)
+        codes = ", ".join(dict.fromkeys(str(found.get("code")) for found in run.findings))
+        raise AssertionError(
+            f"the model is not shown to be robust: {failed} (run folder {folder}; findings: "
+            f"{plain(codes) or 'none'})"
+        )
+    return run

@@ -1,0 +1,190 @@
+"""The numbers of a run of corruptions, recomputed from its answers: what summary.json says."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from robustcode.calibration import calibration, reliability
+from robustcode.statistics import clustered, proportion
+
+CLEAN = "clean"
+# What ``corruption_frost`` is where there are no photographs.
+OWN = "drawn"
+# Of a 95 % interval by the normal distribution.
+HALF = 1.959963984540054
+# Kept of a mean of many cells.
+AVERAGED = ("nll", "ece", "calibration")
+
+
+def summarise_answers(
+    answers: pd.DataFrame,
+    shards: Sequence[Mapping[str, Any]],
+    groups: Mapping[str, str],
+    draws: int | None,
+) -> dict[str, Any]:
+    """The contract's keys from answers and the manifest's shards, and those of corruptions.
+
+    ``groups`` names the group of each corruption, in the order in which they are told; ``draws`` is
+    None for a deterministic defence. There was no attack and no proof.
+
+    ``corruptions`` has a line for each corruption and severity, ``corruption_means`` plain means of
+    these: of ``all``, of each group, and of each corruption. They are not divided by another
+    network's errors, as the mean corruption error of Hendrycks and Dietterich 2019 is. A sample
+    counts once in the interval of a mean, however often it was spoilt. ``reliability`` has the bins
+    of confidence of what is clean, and of all corruptions at each severity.
+    """
+    cells = {
+        (str(name), int(severity)): cell
+        for (name, severity), cell in answers.groupby(["corruption", "severity"], sort=True)
+    }
+    clean = cells[CLEAN, 0]
+    order = [(name, s) for name in groups for s in range(1, 6) if (name, s) in cells]
+    lines = [
+        {
+            "corruption": name,
+            "group": groups[name],
+            "severity": severity,
+            **_measured(cells[name, severity], draws),
+        }
+        for name, severity in order
+    ]
+    severities = sorted({severity for _, severity in order})
+    spoilt = answers[answers.corruption != CLEAN]
+    costs = [shard["cost"] for shard in shards]
+    return {
+        "schema": 1,
+        "samples": len(clean),
+        "unfinished": 0,
+        "proved": 0,
+        "clean": {**_measured(clean, draws), "samples": len(clean)},
+        "robust": None,
+        "attacks": [],
+        "cascade": False,
+        "rebatched": None,
+        "stochastic": None if draws is None else {"draws": draws},
+        "certified": None,
+        "corruptions": lines,
+        "corruption_means": {
+            "all": _mean(spoilt, lines, draws),
+            "groups": {
+                group: _mean_of(spoilt, lines, [n for n in groups if groups[n] == group], draws)
+                for group in dict.fromkeys(groups.values())
+            },
+            "corruptions": {name: _mean_of(spoilt, lines, [name], draws) for name in groups},
+        },
+        "reliability": {
+            "clean": _bins(clean),
+            **{f"severity {s}": _bins(spoilt[spoilt.severity == s]) for s in severities},
+        },
+        "findings": [],
+        "cost": {
+            "forwards": int(answers.forwards.sum()),
+            "backwards": 0,
+            "seconds": round(sum(cost["seconds"] for cost in costs), 3),
+            "cpu_seconds": round(sum(cost["cpu_seconds"] for cost in costs), 3),
+            "peak_memory_mb": max(cost["peak_memory_mb"] for cost in costs),
+        },
+    }
+
+
+def notes_of(summary: Mapping[str, Any]) -> list[str]:
+    """What must be known to read the numbers, as the command prints it and a report's notes."""
+    notes = [
+        f"{summary['samples']} samples, spoilt by strengths of {summary['corruption_scale']}; means "
+        "are plain ones over corruptions and severities, not divided by another network's errors",
+        "calibration: root of the mean squared distance between confidence and the share of right, "
+        "over all samples of a cell, with its bias removed; NLL in nats",
+    ]
+    if summary["stochastic"]:
+        draws = summary["stochastic"]["draws"]
+        notes.append(
+            f"errors are expectations over {draws} draws of the defence; probabilities are means "
+            "over them, whose NLL is the larger the fewer they are"
+        )
+    if summary.get("corruption_frost") == OWN:
+        notes.append(
+            "frost is drawn and not photographed: its errors, and means with them, are not to be "
+            "compared with published ones"
+        )
+    return notes
+
+
+def _measured(cell: pd.DataFrame, draws: int | None) -> dict[str, Any]:
+    """Accuracy, NLL and calibration of one cell, each over all of its samples.
+
+    ``nll`` is in nats; it and calibration are None where a sample's scores are no numbers, and
+    calibration is where there is one sample only.
+    """
+    unscored = int(cell.likelihood.isna().sum())
+    found: dict[str, Any] = {**_accuracy(_shares(cell), draws), "unscored": unscored}
+    loss = -cell.likelihood.to_numpy(dtype=float)
+    found |= _loss(loss) if not unscored else dict.fromkeys(("nll", "nll_low", "nll_high"))
+    names = ("ece", "calibration_squared", "calibration", "calibration_low", "calibration_high")
+    if unscored or len(cell) < 2:
+        return {**found, **dict.fromkeys(names)}
+    return {**found, **dict(zip(names, calibration(*_stated(cell)), strict=True))}
+
+
+def _mean_of(
+    spoilt: pd.DataFrame, lines: Sequence[Mapping[str, Any]], names: list[str], draws: int | None
+) -> dict[str, Any]:
+    chosen = [line for line in lines if line["corruption"] in names]
+    return _mean(spoilt[spoilt.corruption.isin(names)], chosen, draws)
+
+
+def _mean(
+    spoilt: pd.DataFrame, lines: Sequence[Mapping[str, Any]], draws: int | None
+) -> dict[str, Any]:
+    """Plain means over cells. Calibration error has no interval here: cells share their samples."""
+    shares = pd.Series(_shares(spoilt), index=spoilt.index).groupby(spoilt["sample"]).mean()
+    found: dict[str, Any] = {
+        "cells": len(lines),
+        **_accuracy(shares.to_numpy(), len(lines) * (draws or 1)),
+    }
+    for name in AVERAGED:
+        values = [line[name] for line in lines]
+        found[name] = None if None in values else float(np.mean(values))
+    losses = -spoilt.likelihood.astype(float)
+    if not losses.isna().any():
+        interval = _loss(losses.groupby(spoilt["sample"]).mean().to_numpy())
+        found |= {name: interval[name] for name in ("nll_low", "nll_high")}
+    return found
+
+
+def _accuracy(shares: NDArray[np.float64], draws: int | None) -> dict[str, Any]:
+    if draws is None:
+        right = int(shares.sum())
+        value, low, high = proportion(right, len(shares))
+        return {"accuracy": value, "low": low, "high": high, "correct": right}
+    value, low, high = clustered(shares.clip(0.0, 1.0), draws)
+    return {"accuracy": value, "low": low, "high": high, "correct": round(float(shares.sum()), 9)}
+
+
+def _loss(losses: NDArray[np.float64]) -> dict[str, float]:
+    """Their mean, and its interval by the central limit theorem: for few samples a rough one."""
+    mean = float(losses.mean())
+    half = HALF * float(losses.std(ddof=1)) / math.sqrt(len(losses)) if len(losses) > 1 else 0.0
+    return {"nll": mean, "nll_low": max(0.0, mean - half), "nll_high": mean + half}
+
+
+def _bins(cell: pd.DataFrame) -> list[list[float]]:
+    """Samples, mean confidence and share of right of each bin; none where scores are no numbers."""
+    if cell.confidence.isna().any() or len(cell) < 2:
+        return []
+    return [list(part) for part in reliability(*_stated(cell))]
+
+
+def _shares(cell: pd.DataFrame) -> NDArray[np.float64]:
+    return cell.correct.to_numpy(dtype=float)
+
+
+def _stated(cell: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The confidence in each sample's likeliest class, and whether that is the label."""
+    hits = (cell.likeliest == cell.label).fillna(False).to_numpy(dtype=float)
+    return cell.confidence.to_numpy(dtype=float), hits
