@@ -16,7 +16,10 @@ BIN := $(VENV)/bin
 # A log that nobody watches needs no progress bars.
 PIP := $(BIN)/python -m pip --disable-pip-version-check install $(if $(CI),--quiet --progress-bar off)
 # One thread each: small tensors gain nothing from more, and WORKERS processes share the cores.
-PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
+PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+
+AXE := $(VENV)/share/axe-core/axe.min.js
+AXE_SHA512 := 1477dafa598d8d065f273d6af302aa203c02e83131707b7fa648cd41bd3d6b734f8c22a0dab86ee6a6f64b8afbe804b214d36db85a2826965edfb3a0b9d546b5
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all check format bench peers build clean
@@ -72,4 +75,15 @@ $(VENV)/package: pyproject.toml constraints.txt
 $(VENV)/tools: $(VENV)/package
 	$(PIP) -c $(VENV)/constraints.txt --no-build-isolation --editable ".[dev,peers]"
 	$(PIP) -c $(VENV)/constraints.txt --no-deps torchattacks
+	@$(MAKE) --no-print-directory $(AXE) || echo "without axe-core its tests are skipped"
 	touch $@
+
+# What browsers are asked for faults of a page by; npm fetches it, and the hash is that of 4.14.1.
+$(AXE):
+	mkdir -p $(@D)
+	cd $(@D) && npm pack --silent --fetch-retries 1 axe-core@4.14.1
+	$(BIN)/python -c 'import hashlib, sys; from pathlib import Path; \
+		found = hashlib.sha512(Path(sys.argv[1]).read_bytes()).hexdigest(); \
+		sys.exit(found != "$(AXE_SHA512)" and "axe-core is not the one that is known")' \
+		$(@D)/axe-core-4.14.1.tgz
+	tar -xzf $(@D)/axe-core-4.14.1.tgz -C $(@D) --strip-components 1 package/LICENSE package/axe.min.js

@@ -85,7 +85,7 @@ class Against:
         lines = [_wrapped(point) for point in ordered]
         share = LINE / (self.size[1] - MARGIN)  # of the axes' height, for one line
         wanted = [(100 * point.worst.value - bottom) / (100.5 - bottom) for point in ordered]
-        places = _spread(wanted, [share * (len(label) + 0.5) for label in lines])
+        places = spread(wanted, [share * (len(label) + 0.5) for label in lines])
         for point, label, place in zip(ordered, lines, places, strict=True):
             axes.annotate(
                 "\n".join(label),
@@ -132,6 +132,22 @@ def chart_of(group: Comparison, number: int) -> Drawing:
     if len(points) > 1:
         return Against(stem, f"Clean against worst-case accuracy: {title}", tuple(points))
     return Dots(stem, title, _dots(group))
+
+
+def spread(wanted: Sequence[float], heights: Sequence[float]) -> list[float]:
+    """Middles of labels from the top down, near where they are wanted and none over another."""
+    places: list[float] = []
+    edge = 1.0
+    for middle, height in zip(wanted, heights, strict=True):
+        place = min(middle, edge - height / 2)
+        places.append(place)
+        edge = place - height / 2
+    # What went below the axes is pushed up again, with what it meets.
+    edge = 0.0
+    for index in reversed(range(len(places))):
+        places[index] = max(places[index], edge + heights[index] / 2)
+        edge = places[index] + heights[index] / 2
+    return places
 
 
 def _dots(group: Comparison) -> tuple[Dot, ...]:
@@ -182,19 +198,3 @@ def _least(dot: Dot) -> float:
 def _wrapped(point: Point) -> list[str]:
     named = f"{point.mark}  {drawable(point.label)}"
     return textwrap.wrap(named, LETTERS, break_on_hyphens=False)
-
-
-def _spread(wanted: Sequence[float], heights: Sequence[float]) -> list[float]:
-    """Middles of labels from the top down, near where they are wanted and none over another."""
-    places: list[float] = []
-    edge = 1.0
-    for middle, height in zip(wanted, heights, strict=True):
-        place = min(middle, edge - height / 2)
-        places.append(place)
-        edge = place - height / 2
-    # What went below the axes is pushed up again, with what it meets.
-    edge = 0.0
-    for index in reversed(range(len(places))):
-        places[index] = max(places[index], edge + heights[index] / 2)
-        edge = places[index] + heights[index] / 2
-    return places

@@ -93,6 +93,7 @@ class Checkup:
         repairs: what was changed, and what it bought; one, or none.
         command: what the run proposes to run next; empty if nothing.
         plots: what was measured on the pilot.
+        end: what ends the caption of these plots together.
     """
 
     run: str
@@ -102,6 +103,7 @@ class Checkup:
     repairs: tuple[Grid, ...]
     command: str
     plots: tuple[Plot | Sizes, ...]
+    end: str = ""
 
 
 def checkup_of(source: Source, place: int) -> Checkup | None:

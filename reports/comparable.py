@@ -97,6 +97,8 @@ def unfit(source: Source, failed: Iterable[str]) -> str:
     """Why a run may not be ranked with any other; empty if it may. ``failed`` are labels."""
     if not source.attacks or source.verdicts.empty:
         return "It was not attacked."
+    if source.run.gap is not None:
+        return f"It was read in part: {source.run.gap.said}."
     if not source.whole or source.run.stopped:
         return "It is not finished."
     if source.label in failed:

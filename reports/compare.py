@@ -31,7 +31,7 @@ MCNEMAR, INVERTED = "exact McNemar", "inverted interval"
 
 
 @dataclass(frozen=True)
-class Gap:
+class Contrast:
     """Worst-case accuracy of the run labelled ``second`` less that of ``first``.
 
     Attributes:
@@ -92,7 +92,7 @@ class Comparison:
         marks: a letter for each, unique on a page.
         samples: those that all share.
         rows: clean, worst case and certified of each on these, then every difference.
-        gaps: of every pair of attacked runs, the later one less the earlier one.
+        contrasts: of every pair of attacked runs, the later one less the earlier one.
         unsaid: sentences about numbers that cannot be had for these samples.
     """
 
@@ -100,7 +100,7 @@ class Comparison:
     marks: tuple[str, ...]
     samples: tuple[int, ...]
     rows: tuple[Row, ...]
-    gaps: tuple[Gap, ...] = ()
+    contrasts: tuple[Contrast, ...] = ()
     unsaid: tuple[str, ...] = ()
 
     @property
@@ -117,21 +117,25 @@ class Comparison:
         """The letter of a run."""
         return dict(zip((member.label for member in self.members), self.marks, strict=True))[label]
 
-    def gaps_of(self, label: str) -> list[tuple[str, Gap]]:
+    def contrasts_of(self, label: str) -> list[tuple[str, Contrast]]:
         """The other run of every pair that a run is in, and the pair."""
         return [
-            (gap.second if gap.first == label else gap.first, gap)
-            for gap in self.gaps
-            if label in (gap.first, gap.second)
+            (contrast.second if contrast.first == label else contrast.first, contrast)
+            for contrast in self.contrasts
+            if label in (contrast.first, contrast.second)
         ]
 
     def unresolved(self, label: str) -> list[str]:
         """The runs that these samples do not tell from this one."""
-        return [other for other, gap in self.gaps_of(label) if not gap.resolved]
+        return [other for other, contrast in self.contrasts_of(label) if not contrast.resolved]
 
     def better(self, label: str) -> list[str]:
         """The runs that are better than this one, and not by chance."""
-        return [other for other, gap in self.gaps_of(label) if gap.resolved and gap.better == other]
+        return [
+            other
+            for other, contrast in self.contrasts_of(label)
+            if contrast.resolved and contrast.better == other
+        ]
 
 
 def comparisons(runs: Sequence[Source], pairs: Sequence[Pair] = ()) -> list[Comparison]:
@@ -178,9 +182,11 @@ def _compare(
         proved, lacking = _proved(member, common, pairs)
         rows += proved
         unsaid += lacking
-    gaps = _gaps([member for member in members if member.attacks], common) if common else []
-    rows += [gap.row for gap in gaps]
-    return Comparison(members, marks, tuple(common), tuple(rows), tuple(gaps), tuple(unsaid))
+    contrasts = (
+        _contrasts([member for member in members if member.attacks], common) if common else []
+    )
+    rows += [contrast.row for contrast in contrasts]
+    return Comparison(members, marks, tuple(common), tuple(rows), tuple(contrasts), tuple(unsaid))
 
 
 def _row(member: Source, shares: NDArray[np.float64], name: str, kind: str) -> Row:
@@ -240,10 +246,10 @@ def _without_cost(row: Row, kind: str) -> Row:
     )
 
 
-def _gaps(attacked: Sequence[Source], samples: list[int]) -> list[Gap]:
+def _contrasts(attacked: Sequence[Source], samples: list[int]) -> list[Contrast]:
     """Every pair on the same samples; p-values are adjusted for all of them together."""
     robust = {member.label: _shares(member, "robust", samples) for member in attacked}
-    gaps = []
+    contrasts = []
     for first, second in itertools.combinations(attacked, 2):
         before, after = robust[first.label], robust[second.label]
         if first.draws is None and second.draws is None:
@@ -252,9 +258,14 @@ def _gaps(attacked: Sequence[Source], samples: list[int]) -> list[Gap]:
         else:
             test, p_value = INVERTED, paired_p_value(before, after)
         difference = paired_difference(before, after)
-        gaps.append(Gap(first.label, second.label, len(samples), difference, test, p_value))
-    adjusted = holm([gap.p_value for gap in gaps])
-    return [replace(gap, p_holm=p_holm) for gap, p_holm in zip(gaps, adjusted, strict=True)]
+        contrasts.append(
+            Contrast(first.label, second.label, len(samples), difference, test, p_value)
+        )
+    adjusted = holm([contrast.p_value for contrast in contrasts])
+    return [
+        replace(contrast, p_holm=p_holm)
+        for contrast, p_holm in zip(contrasts, adjusted, strict=True)
+    ]
 
 
 def _shares(source: Source, column: str, samples: list[int]) -> NDArray[np.float64]:

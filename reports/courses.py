@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from robustcode.certified import told
 from robustcode.reports import over_draws, over_eps, over_passes
+from robustcode.reports.at_end import at_end
 from robustcode.reports.grids import counted
 from robustcode.reports.parts import Part
 from robustcode.reports.proofs import Pair
@@ -86,7 +87,7 @@ def _of_attacks(
         )
         shown.append((over_eps.KIND, figure))
     if over_passes.furthest(sheet) > 0:
-        notes = [over_passes.ended_flat(sheet), over_passes.EXACT]
+        notes = [at_end(sheet), over_passes.EXACT]
         notes += [] if sheet.draws is None else [over_passes.CHOSEN]
         figure = Stairs(
             stem=f"passes{place}",

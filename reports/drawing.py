@@ -80,7 +80,7 @@ INKS = {
         other="#b4b4b4",
         kinds=(
             ("clean", "#86aee6"),
-            ("attack", "#a3a3a3"),
+            ("attack", "#9a9a9a"),
             ("worst case", "#e8837a"),
             ("certified", "#72bf7e"),
             ("undecided", "#8f8f8f"),

@@ -57,8 +57,8 @@ class Picture:
         """What the three pictures are, in words."""
         return (
             f"Sample {self.sample} of class {self.label} as it is",
-            f"its change by {self.attack}, {self.triple.times} times as large",
-            f"the sample so changed, taken for {self.after or 'no class'}",
+            f"Change of sample {self.sample} by {self.attack}, {self.triple.times} times as large",
+            f"Sample {self.sample} so changed, taken for {self.after or 'no class'}",
         )
 
 
@@ -66,23 +66,26 @@ def part_of(source: Source, place: int, runs: int = 1) -> Part | None:
     """The gallery of the run at ``place`` on a page of ``runs``, from 1; None for certificates."""
     if source.proves or source.run.records.empty:
         return None
-    key, title = f"gallery{place}", "Adversarial examples"
+    key, title = f"gallery-{place}", "Adversarial examples"
     if runs > 1:
-        title = f"{title} of {source.label}"
+        title = f"{title}: {source.label}"
     inputs = Inputs.of(source.run)
-    if inputs.without and not inputs.places:
-        return Part(key, title, notes=(_too_old(source, inputs),))
+    lacking = _lacking(source, inputs)
+    if not inputs.files and not lacking:
+        return None
+    if lacking and not inputs.places:
+        return Part(key, title, notes=lacking)
     pool = _candidates(source, inputs)
     most = max(FEWEST, MOST // runs)
     chosen = choose(pool, most)
     if chosen.empty:
         nothing = "No sample that was right by itself was changed by an attack: there is no picture"
-        return Part(key, title, notes=(f"{nothing}.",))
+        return Part(key, title, notes=(f"{nothing}.", *lacking))
     pictures = tuple(_picture(source, place, inputs, row) for _, row in chosen.iterrows())
     said = (
         _how_chosen(pool, chosen, source.draws is not None),
         *_how_shown(pictures),
-        *_missing(source, inputs),
+        *lacking,
     )
     few = set(choose(pool, min(most, ON_PAPER))["sample"])
     strips = tuple(Strip(_named(p), p.triple) for p in pictures if p.sample in few)
@@ -137,9 +140,10 @@ def _candidates(source: Source, inputs: Inputs) -> pd.DataFrame:
     rows = rows[rows["sample"].isin(list(inputs.places)) & rows["correct"].notna()]
     share = rows["correct"].astype(float)
     # By the decision of most draws. A detector that refuses what was changed is right.
-    broken = rows["prediction"] != rows["label"]
+    taken = rows["prediction"].astype(float)
+    broken = taken != rows["label"]
     if source.run.summary.get("detector"):
-        broken &= rows["prediction"].notna()
+        broken &= taken.notna()
     places = {name: place for place, name in enumerate(dict.fromkeys(records["attack"]))}
     attack = rows["carried"].fillna(rows["attack"])
     return rows.assign(share=share, broken=broken, attack=attack, place=attack.map(places))
@@ -171,8 +175,9 @@ def _class(source: Source, number: float | None) -> str:
     if number is None or pd.isna(number):
         return ""
     names = source.run.manifest.get("class_names")
-    known = isinstance(names, list) and 0 <= number < len(names)
-    return _short(str(names[int(number)])) if known else str(int(number))
+    if isinstance(names, list) and 0 <= number < len(names):
+        return _short(str(names[int(number)]))
+    return str(int(number))
 
 
 def _short(name: str) -> str:
@@ -191,19 +196,19 @@ def _how_chosen(pool: pd.DataFrame, chosen: pd.DataFrame, random: bool) -> str:
     for broken, what in ((True, "were broken"), (False, "stood")):
         of = int((pool["broken"] == broken).sum())
         if of:
-            counts.append(f"{int((chosen['broken'] == broken).sum())} of {of} that {what}")
+            counts.append(f"{int((chosen['broken'] == broken).sum())} of the {of} that {what}")
     return (
-        f"Of the samples that are right by themselves, {' and '.join(counts)}, each under its "
-        "worst proposal. They are chosen so that attacks, classes and distances are spread as "
-        f"evenly as can be; of equals{least} the first."
+        f"Of the samples that are right by themselves and were changed, {' and '.join(counts)} are "
+        "shown, each under its worst proposal. They are chosen so that attacks, classes and "
+        f"distances are spread as evenly as can be; of equals{least} the first."
     )
 
 
 def _how_shown(pictures: Sequence[Picture]) -> list[str]:
     said = [
-        "The change is drawn around grey, which is no change, enlarged by the factor under it; "
-        "the largest fills the range. Pictures have 8 bits a value; what was judged was not "
-        "rounded."
+        "Above each are its class and what the proposal was taken for. The change is drawn around "
+        "grey, which is no change, enlarged by the factor under it; the largest fills the range. "
+        "Pictures have 8 bits a value; what was judged was not rounded."
     ]
     triples = [picture.triple for picture in pictures]
     if (shrunk := max(one.shrunk for one in triples)) > 1:
@@ -216,13 +221,16 @@ def _how_shown(pictures: Sequence[Picture]) -> list[str]:
     return said
 
 
-def _missing(source: Source, inputs: Inputs) -> list[str]:
-    return [_too_old(source, inputs)] if inputs.without else []
-
-
-def _too_old(source: Source, inputs: Inputs) -> str:
-    files = counted(inputs.without, "file")
-    return (
-        f"{files} of {source.run.path.name} come from a version that kept no samples beside the "
-        "proposals: what they hold is not shown. The same command into another folder keeps them."
-    )
+def _lacking(source: Source, inputs: Inputs) -> tuple[str, ...]:
+    """Why some of the run's pictures cannot be shown."""
+    said = []
+    if inputs.without:
+        said.append(
+            f"{counted(inputs.without, 'file')} of this run kept the proposals of the attacks "
+            "without the samples, as earlier versions did, and cannot be shown. The same command "
+            "into another folder keeps both."
+        )
+    damaged = source.run.gap.damaged if source.run.gap else ()
+    if lost := sum(name.startswith("adversarial/") for name in damaged):
+        said.append(f"{counted(lost, 'file')} of pictures could not be read; others are shown.")
+    return tuple(said)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from matplotlib.figure import Figure
 
+from robustcode.partial import Gap
 from robustcode.reports.checks import Checkup
 from robustcode.reports.drawing import Drawing, Ink
 from robustcode.reports.grids import Grid
@@ -14,7 +15,7 @@ from robustcode.reports.page import Page
 from robustcode.reports.parts import Part
 from robustcode.reports.plots import Plot, Sizes
 from robustcode.reports.weaknesses import Weakness, by_severity
-from robustcode.store import Gap, Run
+from robustcode.store import Run
 
 REMEDY = "Run the command of the run again: it goes on where it stopped, and redoes what is lost."
 
@@ -138,4 +139,5 @@ class _Mark:
             grids=tuple(self.grid(grid, checkup.run) for grid in checkup.grids),
             repairs=tuple(self.grid(grid, checkup.run) for grid in checkup.repairs),
             plots=tuple(map(plot, checkup.plots)),
+            end=self.end(checkup.run),
         )

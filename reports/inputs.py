@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from robustcode.errors import StoreError
-from robustcode.store import Run, file_hash
+from robustcode.intact import file_hash
+from robustcode.store import Run
 
 Image3 = NDArray[np.float32]
 
@@ -35,11 +36,13 @@ class Inputs:
     Attributes:
         run: whose they are.
         places: of each sample whose proposal is not the sample itself, by its index in the split.
-        without: files of an earlier make, which hold proposals but no samples.
+        files: how many files of inputs there are.
+        without: how many of them are of an earlier make and hold proposals, but no samples.
     """
 
     run: Run
     places: dict[int, Place]
+    files: int
     without: int
     _read: set[str] = field(default_factory=set, repr=False, compare=False)
 
@@ -56,7 +59,7 @@ class Inputs:
                 rows = np.flatnonzero(file.get_tensor("moved")).tolist()
                 samples = file.get_tensor("sample").tolist()
                 places |= {samples[row]: Place(name, row, k) for k, row in enumerate(rows)}
-        return cls(run, places, without)
+        return cls(run, places, len(_listed(run)), without)
 
     def pair(self, sample: int) -> tuple[Image3, Image3]:
         """A sample and its worst proposal, each of shape (channels, height, width) in [0, 1].
@@ -99,5 +102,5 @@ def _opened(path: Path) -> Iterator[Any]:
 def _altered(path: Path) -> str:
     return (
         f"{path} is missing or altered since it was written; run the same command again to redo "
-        "that shard"
+        "that shard, or read what is intact with --partial"
     )

@@ -133,19 +133,18 @@ def _metric(source: Source, row: Row) -> dict[str, Any]:
 def yaml_lines(value: Mapping[str, Any] | Sequence[Any], indent: int = 0) -> list[str]:
     """Nested tables and lists as lines of YAML; keys are this module's own."""
     pad = " " * indent
-    lines: list[str] = []
+    named = isinstance(value, Mapping)
     if isinstance(value, Mapping):
-        for key, item in value.items():
-            if not isinstance(item, Mapping | list):
-                lines.append(f"{pad}{key}: {scalar(item)}")
-            elif not item:
-                lines.append(f"{pad}{key}: {'{}' if isinstance(item, Mapping) else '[]'}")
-            else:
-                lines += [f"{pad}{key}:", *yaml_lines(item, indent + 2)]
-        return lines
-    for item in value:
-        inner = yaml_lines(item, indent + 2) if isinstance(item, Mapping) else [scalar(item)]
-        lines += [f"{pad}- {inner[0].lstrip()}", *inner[1:]]
+        pairs = [(f"{key}:", item) for key, item in value.items()]
+    else:
+        pairs = [("-", item) for item in value]
+    lines: list[str] = []
+    for head, item in pairs:
+        if not isinstance(item, Mapping | list) or not item:
+            lines.append(f"{pad}{head} {scalar(item)}")
+            continue
+        inner = yaml_lines(item, indent + 2)
+        lines += [f"{pad}{head}", *inner] if named else [f"{pad}- {inner[0].lstrip()}", *inner[1:]]
     return lines
 
 
@@ -155,7 +154,7 @@ def scalar(value: Any) -> str:
     >>> scalar("a: b"), scalar(1e-05), scalar(None)
     ('"a: b"', '1.0e-05', 'null')
     """
-    if value is None or isinstance(value, bool | int):
+    if value is None or isinstance(value, bool | int) or value in ([], {}):
         return json.dumps(value)
     if isinstance(value, float) and math.isfinite(value):
         number, e, power = repr(value).partition("e")

@@ -67,7 +67,7 @@ class Leaderboard:
     @property
     def rows(self) -> list[Row]:
         """For programs: ``at`` is the rank."""
-        rows = []
+        rows, ranks = [], self.ranks
         for member in self.members:
             worst = self.group.row_of(member.label, "worst case")
             if worst is not None:
@@ -80,7 +80,7 @@ class Leaderboard:
                         value=worst.value,
                         low=worst.low,
                         high=worst.high,
-                        at=self.ranks[member.label],
+                        at=ranks[member.label],
                     )
                 )
         return rows

@@ -69,14 +69,14 @@ def group_verdict(group: Comparison, rows: dict[str, list[Row]]) -> str:
 
 def _told_apart(group: Comparison, best: str) -> str:
     """What the paired tests say of the highest of several runs."""
-    if not any(gap.resolved for gap in group.gaps):
-        which = "do not tell the two" if len(group.gaps) == 1 else "tell no two of them"
+    if not any(contrast.resolved for contrast in group.contrasts):
+        which = "do not tell the two" if len(group.contrasts) == 1 else "tell no two of them"
         return f"these samples {which} apart"
     others = group.unresolved(best)
     if others:
         return f"these samples do not tell {best} from {_listed(others)}"
     return "these samples tell " + (
-        "the two apart" if len(group.gaps) == 1 else f"{best} from every other run"
+        "the two apart" if len(group.contrasts) == 1 else f"{best} from every other run"
     )
 
 

@@ -34,6 +34,7 @@ class Sheet:
         distance: of the proposal, in the threat's norm.
         passes: forwards and backwards that the attack spent.
         ran: whether the attack was run on the sample, and none stands in for it.
+        stops: whether the attack leaves a sample as soon as it is broken; one an attack.
         missing: samples that were asked for and have no record.
         draws: decisions about each input; None where they are not random.
     """
@@ -49,6 +50,7 @@ class Sheet:
     distance: Floats
     passes: Floats
     ran: Bools
+    stops: tuple[bool, ...]
     missing: int
     draws: int | None
 
@@ -134,9 +136,20 @@ def sheet_of(source: Source) -> Sheet | None:
         distance=spread(records["distance"], np.inf),
         passes=np.maximum(spread(records["forwards"], 0) + spread(records["backwards"], 0), 0),
         ran=marked(records["carried"].isna() & ~records["proved"].astype(bool), False),
+        stops=tuple(name in _stopping(source) for name in names),
         missing=_missing(source, len(samples)),
         draws=source.draws,
     )
+
+
+def _stopping(source: Source) -> set[str]:
+    """The attacks that were told to leave a sample once it is broken."""
+    return {
+        str(attack.get("name"))
+        for attack in source.attacks
+        if isinstance(settings := attack.get("settings"), dict)
+        and settings.get("until_broken") is True
+    }
 
 
 def _missing(source: Source, seen: int) -> int:

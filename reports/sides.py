@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Sequence
 
 from robustcode.reports.comparable import otherwise_attacked
-from robustcode.reports.compare import LEVEL, MCNEMAR, Comparison, Gap
+from robustcode.reports.compare import LEVEL, MCNEMAR, Comparison, Contrast
 from robustcode.reports.grids import (
     AFTER_BUDGET,
     BOUND,
@@ -17,12 +17,11 @@ from robustcode.reports.grids import (
     amount,
     counted,
     interval_of,
-    percent,
     setting_of,
     tenths,
 )
 from robustcode.reports.ranks import Leaderboard, Refusal
-from robustcode.reports.table import Source
+from robustcode.reports.table import Row, Source
 
 SHOWN = 15  # pairs that are all shown: those of six runs
 
@@ -35,7 +34,11 @@ UNRESOLVED = (
     "Unresolved from: the runs whose worst-case accuracy these samples do not tell from this one's "
     f"at {100 * LEVEL:g} % after Holm's adjustment for all pairs."
 )
-PAIRED = "Differences are paired: the same samples in both runs. Their intervals are not adjusted."
+BRACKETS = "In brackets: 95 % intervals."
+PAIRED = (
+    "Differences are paired: the same samples in both runs. In brackets: 95 % intervals, which are "
+    "not adjusted."
+)
 TESTED = "p is that of the exact McNemar test between two deterministic runs."
 INVERTED = (
     "Where a run is random, p is the least alpha at which the paired interval at 1 - alpha leaves "
@@ -55,7 +58,7 @@ def group_grids(group: Comparison, boards: Sequence[Leaderboard]) -> list[Grid]:
     boards = [board for board in boards if board.group is group]
     whole = next((board for board in boards if len(board.members) == len(group.members)), None)
     grids = [_board(whole)] if whole else [_side_by_side(group), *map(_board, boards)]
-    if group.gaps:
+    if group.contrasts:
         grids.append(_difference_grid(group))
     return [*grids, _cost_grid(group)]
 
@@ -101,9 +104,9 @@ def _table(
     certified = any(group.row_of(member.label, "certified") for member in members)
     headers = (
         *(("rank",) if ranks else ()),
-        *("mark", "run", "n", "clean, %", "95 % interval, %", "worst case, %", "95 % interval, %"),
+        *("mark", "run", "clean, %", "worst case, %"),
         *(("certified, %",) if certified else ()),
-        *(("unresolved from",) if group.gaps else ()),
+        *(("unresolved from",) if group.contrasts else ()),
     )
     lines = []
     for member in members:
@@ -113,31 +116,39 @@ def _table(
         lines.append(
             (
                 *((str(ranks[member.label]),) if ranks else ()),
-                *(group.mark_of(member.label), member.label, amount(len(group.samples))),
-                *((accuracy_of(clean), interval_of(clean)) if clean else ("", "")),
-                *((accuracy_of(worst), interval_of(worst)) if worst else ("", "")),
-                *((accuracy_of(proof) if proof else "",) if certified else ()),
-                *((_unresolved(group, member) if worst else "",) if group.gaps else ()),
+                *(group.mark_of(member.label), member.label),
+                *(_measured(clean), _measured(worst)),
+                *((_measured(proof),) if certified else ()),
+                *((_unresolved(group, member) if worst else "",) if group.contrasts else ()),
             )
         )
     widths = (
         *(("number",) if ranks else ()),
-        *("word", "text", *("number",) * (5 + certified)),
-        *(("word",) if group.gaps else ()),
+        *("word", "phrase", *("number",) * (2 + certified)),
+        *(("word",) if group.contrasts else ()),
     )
+    caption = f"{caption}, on {counted(len(group.samples), 'sample')}"
     return Grid(caption, headers, widths, tuple(lines), notes)
+
+
+def _measured(row: Row | None) -> str:
+    """The value, and in brackets its interval."""
+    if row is None:
+        return ""
+    return f"{accuracy_of(row)} ({interval_of(row)})" if interval_of(row) else accuracy_of(row)
 
 
 def _unresolved(group: Comparison, member: Source) -> str:
     others = group.unresolved(member.label)
-    if len(others) == len(group.gaps_of(member.label)):
+    if len(others) == len(group.contrasts_of(member.label)):
         return "all others" if len(others) > 1 else group.mark_of(others[0])
     return ", ".join(map(group.mark_of, others)) or "none"
 
 
 def _notes(group: Comparison) -> list[str]:
     random = any(member.draws for member in group.members)
-    notes = [*([UNRESOLVED] if group.gaps else []), BOUND, CLUSTERED if random else EXACT]
+    notes = [*([UNRESOLVED] if group.contrasts else []), BOUND, BRACKETS]
+    notes.append(CLUSTERED if random else EXACT)
     if group.trimmed:
         others = [
             f"{member.label} has {len(member.verdicts) - len(group.samples)} more"
@@ -156,41 +167,41 @@ def _notes(group: Comparison) -> list[str]:
 def _difference_grid(group: Comparison) -> Grid:
     shown = _shown(group)
     notes = [PAIRED]
-    tests = {gap.test for gap in shown}
+    tests = {contrast.test for contrast in shown}
     notes += [TESTED] if MCNEMAR in tests else []
     notes += [INVERTED] if tests - {MCNEMAR} else []
-    notes.append(f"Adjusted by Holm for all {counted(len(group.gaps), 'pair')} of these runs.")
-    if len(shown) < len(group.gaps):
+    notes.append(f"Adjusted by Holm for all {counted(len(group.contrasts), 'pair')} of these runs.")
+    if len(shown) < len(group.contrasts):
         notes.append(
             f"Shown are {len(shown)} of them: those of neighbours by worst case and those with "
-            f"{group.gaps[0].first}. The CSV and JSON beside this page have all."
+            f"{group.contrasts[0].first}. The CSV and JSON beside this page have all."
         )
     return Grid(
         "Differences of worst-case accuracy, pair by pair",
         (
-            *("pair", "run", "less that of", "difference, points", "95 % interval, points"),
+            *("pair", "run", "less that of", "difference, points"),
             *("p", "p, adjusted", "resolved"),
         ),
-        ("word", "phrase", "phrase", *("number",) * 4, "word"),
+        ("word", "phrase", "phrase", *("number",) * 3, "word"),
         tuple(
             (
-                f"{group.mark_of(gap.second)} - {group.mark_of(gap.first)}",
-                *(gap.second, gap.first),
-                *(percent(gap.difference.value, gap.samples), interval_of(gap.row)),
-                *(f"{gap.p_value:.3g}", f"{gap.p_holm:.3g}"),
-                "yes" if gap.resolved else "unresolved",
+                f"{group.mark_of(contrast.second)} - {group.mark_of(contrast.first)}",
+                *(contrast.second, contrast.first),
+                _measured(contrast.row),
+                *(f"{contrast.p_value:.3g}", f"{contrast.p_holm:.3g}"),
+                "yes" if contrast.resolved else "unresolved",
             )
-            for gap in shown
+            for contrast in shown
         ),
         tuple(notes),
     )
 
 
-def _shown(group: Comparison) -> list[Gap]:
+def _shown(group: Comparison) -> list[Contrast]:
     """Every pair, or of many those of neighbours by worst case and those with the first run."""
-    if len(group.gaps) <= SHOWN:
-        return list(group.gaps)
-    first = group.gaps[0].first
+    if len(group.contrasts) <= SHOWN:
+        return list(group.contrasts)
+    first = group.contrasts[0].first
     kept = {
         label: row.value or 0.0
         for label in (member.label for member in group.members)
@@ -199,9 +210,9 @@ def _shown(group: Comparison) -> list[Gap]:
     ordered = sorted(kept, key=lambda label: -kept[label])
     neighbours = {frozenset(pair) for pair in itertools.pairwise(ordered)}
     return [
-        gap
-        for gap in group.gaps
-        if gap.first == first or frozenset((gap.first, gap.second)) in neighbours
+        contrast
+        for contrast in group.contrasts
+        if contrast.first == first or frozenset((contrast.first, contrast.second)) in neighbours
     ]
 
 
@@ -224,7 +235,7 @@ def _cost_grid(group: Comparison) -> Grid:
             *("mark", "run", "samples", "attacks", "forwards", "backwards"),
             *("seconds", "CPU seconds", "peak MB"),
         ),
-        ("word", "text", *("number",) * 7),
+        ("word", "phrase", *("number",) * 7),
         tuple(lines),
         (WHOLE_COST,),
     )

@@ -13,9 +13,10 @@ FINENESS = 100
 # Letters are drawn in units of 1/64 of those of their font. Eight of them are 1/600 of a letter's
 # height: under 1/60 of a point in a figure.
 LETTER, COARSER = "scale(0.015625)", 8
+UNDERSTOOD = re.compile(r"[MLQCz\d\s.e-]*")
 COMMAND = re.compile(r"([MLQCz])([^MLQCz]*)")
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e-?\d+)?")
-REFERENCE = re.compile(r"(?<=^#).+|(?<=url\(#)[^)]+")
+PAINT = re.compile(r"(?<=url\(#)[^)]+")
 
 
 def slim(svg: bytes) -> bytes:
@@ -24,14 +25,13 @@ def slim(svg: bytes) -> bytes:
     What is not known here, e.g. an image of pixels, stays as it is.
     """
     root = ET.fromstring(svg)
-    values = [value for element in root.iter() for value in element.attrib.values()]
-    used = dict.fromkeys(name for value in values for name in REFERENCE.findall(value))
+    used = dict.fromkeys(name for element in root.iter() for name in _references(element))
     short = {name: f"i{number}" for number, name in enumerate(used)}
     _unpack(root, short)
     for element in root.iter():
         element.tag = element.tag.removeprefix(SVG)
         element.text, element.tail = (element.text or "").strip(), ""
-        if "d" in element.attrib:
+        if UNDERSTOOD.fullmatch(element.get("d", "A")):
             _redraw(element)
         attributes = sorted(element.items())
         element.attrib.clear()
@@ -41,6 +41,13 @@ def slim(svg: bytes) -> bytes:
             element.set(name, _attribute(name, value, short))
     root.set("xmlns", SVG[1:-1])
     return ET.tostring(root)
+
+
+def _references(element: ET.Element) -> list[str]:
+    """The ids that an element refers to, by a link or as its paint."""
+    painted = [name for value in element.attrib.values() for name in PAINT.findall(value)]
+    link = element.get(XLINK, "")
+    return [*painted, link[1:]] if link.startswith("#") else painted
 
 
 def _unpack(element: ET.Element, short: Mapping[str, str]) -> None:
@@ -62,12 +69,14 @@ def _kept(element: ET.Element) -> Iterator[ET.Element]:
 
 def _attribute(name: str, value: str, short: Mapping[str, str]) -> str:
     if name == "id":
-        return short.get(value, value)
+        return short[value]
+    if name == "href" and value.startswith("#"):
+        return f"#{short[value[1:]]}"
     if name == "style":
         value = re.sub(r"\s*([:;])\s*", r"\1", value)
     elif name in ("x", "y", "transform"):
         value = NUMBER.sub(lambda number: f"{float(number[0]):.6g}", value)
-    return REFERENCE.sub(lambda found: short[found[0]], value)
+    return PAINT.sub(lambda found: short[found[0]], value)
 
 
 def _redraw(element: ET.Element) -> None:
@@ -97,5 +106,11 @@ def _steps(path: str, scale: float, unit: int = 1) -> str:
 
 
 def _decimal(whole: int, unit: int) -> str:
-    """The number ``whole / unit`` in the fewest marks."""
-    return f"{whole / unit:.6g}".replace("0.", ".", 1) if abs(whole) < unit else f"{whole / unit:g}"
+    """The number ``whole / unit`` in the fewest marks; ``unit`` is 1 or FINENESS.
+
+    >>> _decimal(-50, FINENESS), _decimal(1200, FINENESS), _decimal(12, 1)
+    ('-.5', '12', '12')
+    """
+    if unit == 1:
+        return str(whole)
+    return f"{whole / unit:.2f}".rstrip("0").rstrip(".").replace("0.", ".", abs(whole) < unit)

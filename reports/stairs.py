@@ -9,14 +9,16 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from robustcode.reports.drawing import Ink, drawable
 from robustcode.reports.steps import Course, Side, thinned
 
 SAID = 5  # places of a course that are told in words
-# As shares of the width of the axes: a letter of 7.5 points, and the least that a number needs.
+# A letter of 7.5 points as a share of the width of the axes.
 LETTER = 0.0115
-NARROW = 0.016
+# Names under the axis: letters of a line, and lines.
+LINE, LINES = 84, 4
 # Round numbers on an axis by logarithm stand at least this far apart, as a factor.
 APART = 2.5
 LEGEND: dict[str, Any] = {"loc": "outside upper center", "ncols": 4, "frameon": False}
@@ -80,6 +82,8 @@ class Stairs:
             # A little room, so that what stands at the ends is seen.
             room = 0.02 * (last - first or 1.0)
             axes.set_xlim(first - room, last + room)
+            if all(course.side is Side.NONE for course in self.courses):  # counts of something
+                axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
         axes.set_ylim(-2, 102)
         if self.edge is not None:
             axes.axvline(self.edge[0], color=ink.muted, lw=0.9, ls=(0, (4, 2)))
@@ -90,7 +94,10 @@ class Stairs:
         axes.grid(axis="y", color=ink.grid, lw=0.7)
         axes.set_axisbelow(True)
         if len(self.courses) > 1 or any(p.unfinished for c in self.courses for p in c.points):
-            figure.legend(*axes.get_legend_handles_labels(), **LEGEND)
+            legend = figure.legend(*axes.get_legend_handles_labels(), **LEGEND)
+            for text in legend.get_texts():
+                # Names hold those of methods, which come from outside: none may start a formula.
+                text.set_parse_math(False)
 
     def _by_logarithm(self, axes: Axes, last: float) -> None:
         places = sorted({point.at for course in self.courses for point in course.points})
@@ -112,9 +119,7 @@ def _course(axes: Axes, course: Course, ink: Ink) -> None:
     step: Any = None if course.side is Side.NONE else course.side.value
     style = "default" if step is None else f"steps-{step}"
     axes.fill_between(x, low, high, step=step, color=colour, alpha=0.16, lw=0)
-    # Names hold those of methods, which come from outside: none may start a formula.
-    line = axes.plot(x, value, color=colour, lw=1.5, drawstyle=style)[0]
-    line.set_label(_inert(course.name))
+    axes.plot(x, value, color=colour, lw=1.5, drawstyle=style, label=drawable(course.name))
     if any(point.unfinished for point in course.points):
         axes.fill_between(
             x, value, most, step=step, color=colour, alpha=0.3, lw=0, label="unfinished"
@@ -124,11 +129,6 @@ def _course(axes: Axes, course: Course, ink: Ink) -> None:
             axes.plot(point.at, 100 * point.value, "o", color=colour, ms=4.0)
             ends = [100 * point.low, 100 * point.high]
             axes.plot([point.at, point.at], ends, color=colour, lw=1.2)
-
-
-def _inert(name: str) -> str:
-    """A legend's text: a dollar sign would start a formula, and a low line first hides it."""
-    return drawable(name).replace("$", r"\$").lstrip("_") or "unnamed"
 
 
 def _spans(axes: Axes, spans: Sequence[tuple[str, float]], ink: Ink) -> str:
@@ -141,7 +141,7 @@ def _spans(axes: Axes, spans: Sequence[tuple[str, float]], ink: Ink) -> str:
         if len(label) * LETTER > right - left:
             numbered.append(f"{number} {label}")
             label = str(number)
-        if len(label) * LETTER <= right - left + NARROW / 2:
+        if len(label) * LETTER <= right - left:
             axes.text(
                 (left + right) / 2,
                 1.01,
@@ -163,14 +163,16 @@ def _share(axes: Axes, place: float) -> float:
     return float(axes.transLimits.transform(scaled)[0])
 
 
-def _wrapped(labels: Sequence[str], width: int = 100) -> str:
-    """Labels in lines of at most so many letters, as far as each fits."""
+def _wrapped(labels: Sequence[str]) -> str:
+    """Labels side by side, in as many lines as a figure has room for; then how many more."""
     lines: list[str] = []
-    for label in labels:
-        if lines and len(lines[-1]) + len(label) + 2 <= width:
+    for place, label in enumerate(labels):
+        if lines and len(lines[-1]) + len(label) + 2 <= LINE:
             lines[-1] += f", {label}"
-        else:
+        elif len(lines) < LINES:
             lines.append(label)
+        else:
+            return "\n".join([*lines, f"and {len(labels) - place} more"])
     return "\n".join(lines)
 
 

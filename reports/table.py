@@ -106,6 +106,11 @@ class Source:
         return self.run.spec.get("command") == "certify"
 
     @property
+    def corrupts(self) -> bool:
+        """Whether it is a run of corruptions: nobody attacks, and nothing is proved."""
+        return self.run.spec.get("command") == "corrupt"
+
+    @property
     def whole(self) -> bool:
         """Whether every sample has its verdict: no budget left one open."""
         open_ones = not self.verdicts["finished"].astype(bool).all()
@@ -277,6 +282,8 @@ def name_of(source: Source) -> str:
     name = model if defense in ("", "none", "identity") else f"{model} with {defense}"
     adversary = source.fact("adversary")
     name = name if adversary in ("", "solo") else f"{name} against {adversary}"
+    if source.corrupts:
+        return f"{name} under corruptions"
     certified = source.run.summary.get("certified") or {}
     return f"{name} by {certified.get('method')}" if source.proves else name
 

@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from robustcode.reports.checks import SIGNS
-from robustcode.reports.drawing import Drawing, Theme, shown
+from robustcode.reports.drawing import INKS, Drawing, Theme
 from robustcode.reports.escape import plain
 from robustcode.reports.page import Page
 from robustcode.reports.slim import slim
@@ -103,12 +103,27 @@ def _contents(page: Page) -> list[tuple[str, str]]:
 
 def _picture(drawing: Drawing, svg: bytes) -> Picture:
     width, height = (round(PIXELS * inches) for inches in drawing.size)
-    return Picture(_data(svg), _data(shown(drawing, Theme.DARK)), width, height)
+    light = slim(svg)
+    return Picture(_data(light), _data(darkened(light)), width, height)
+
+
+def darkened(svg: bytes) -> bytes:
+    """A figure that is drawn in light ink, in dark ink: to draw it again would take as long again.
+
+    What has no colour of its own is black, and text, where matplotlib has drawn it.
+    """
+    light, dark = INKS[Theme.LIGHT], INKS[Theme.DARK]
+    inks = [(old, dark.colour(kind)) for kind, old in light.kinds]
+    inks += [(getattr(light, name), getattr(dark, name)) for name in ("muted", "grid", "other")]
+    inks += [(light.paper, dark.paper), (light.text, dark.text), ("#000000", dark.text)]
+    new = {old.encode(): instead.encode() for old, instead in inks}
+    recoloured = re.sub(rb"#[0-9a-f]{6}", lambda found: new.get(found[0], found[0]), svg)
+    return recoloured.replace(b"<svg", b'<svg fill="%b"' % dark.text.encode(), 1)
 
 
 def _data(svg: bytes) -> str:
     # As an image and not as elements of the page: what is in an image cannot run.
-    return "data:image/svg+xml;base64," + base64.b64encode(slim(svg)).decode()
+    return "data:image/svg+xml;base64," + base64.b64encode(svg).decode()
 
 
 def _script(name: str) -> Script:

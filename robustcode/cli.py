@@ -820,7 +820,7 @@ def _corrupt(spec: Any, out: Path, quiet: bool) -> None:
     groups = means["groups"] if len(means["groups"]) > 1 else {}
     cells += [(f"mean of {group}", *none, *_averages(row)) for group, row in groups.items()]
     cells.append((f"mean of all {means['all']['cells']}", *none, *_averages(means["all"])))
-    heads = ("error, %", *map(str, severities), "mean", "95 % interval", "NLL", "calibration")
+    heads = ("error, %", *map(str, severities), "mean", "95 % interval", "NLL", "calib.")
     _print_table(heads, cells, notes_of(summary))
     _print_findings(summary["findings"])
     _say(f"checks: {tally(line['status'] for line in summary['checks'])}")

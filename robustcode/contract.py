@@ -185,6 +185,31 @@ PROVED = table(
         "false_at_most": COUNT,
     }
 )
+# Of a run of corruptions: one cell, a mean of cells, and all that its summary has besides.
+MEASURED = both(
+    ACCURACY,
+    table(
+        {"nll": maybe(AMOUNT), "ece": maybe(SHARE), "calibration": maybe(SHARE)},
+        {
+            **dict.fromkeys(("nll_low", "nll_high"), maybe(AMOUNT)),
+            **dict.fromkeys(("calibration_low", "calibration_high"), maybe(SHARE)),
+            **{"calibration_squared": maybe(NUMBER), "cells": SOME},
+        },
+    ),
+)
+CELL = both(MEASURED, table({"corruption": TEXT, "group": TEXT, "severity": SOME}))
+CORRUPTED = table(
+    {
+        "clean": MEASURED,
+        "corruptions": listed(CELL, least=1),
+        "corruption_means": table(
+            {"all": MEASURED, "groups": each(MEASURED), "corruptions": each(MEASURED)}
+        ),
+        "corruption_scale": TEXT,
+        "reliability": each(listed(listed(NUMBER, least=3))),
+    },
+    {"corruption_frost": TEXT},
+)
 FINDING = table(
     {},
     {
@@ -284,7 +309,15 @@ DIAGNOSIS = table(
     },
     {"forwards": COUNT, "backwards": COUNT, "repairs": listed(OBJECT), "figures": maybe(OBJECT)},
 )
-POINT = table({"run": TEXT}, {"threat": TEXT})
+INSIDE = kind(
+    "the name of a folder in this one",
+    lambda value: (
+        isinstance(value, str)
+        and re.fullmatch(r"[\w.-]+", value) is not None
+        and value.strip(".") != ""
+    ),
+)
+POINT = table({"run": INSIDE}, {"threat": TEXT})
 CURVE = table(
     {"schema": ONE, "points": listed(POINT, least=1)},
     {"asked": maybe(listed(TEXT))},

@@ -18,8 +18,8 @@ CLEAN = "clean"
 OWN = "drawn"
 # Of a 95 % interval by the normal distribution.
 HALF = 1.959963984540054
-# Kept of a mean of many cells.
-AVERAGED = ("nll", "ece", "calibration")
+# Kept of a mean of many cells, beside its accuracy and its calibration error.
+AVERAGED = ("nll", "ece")
 
 
 def summarise_answers(
@@ -40,8 +40,10 @@ def summarise_answers(
     of confidence of what is clean, and of all corruptions at each severity.
     """
     cells = {
-        (str(name), int(severity)): cell
-        for (name, severity), cell in answers.groupby(["corruption", "severity"], sort=True)
+        (str(name), severity): cell
+        for name, own in answers.groupby("corruption", sort=True)
+        for severity in sorted(set(own.severity.tolist()))
+        for cell in [own[own.severity == severity]]
     }
     clean = cells[CLEAN, 0]
     order = [(name, s) for name in groups for s in range(1, 6) if (name, s) in cells]
@@ -96,10 +98,11 @@ def summarise_answers(
 def notes_of(summary: Mapping[str, Any]) -> list[str]:
     """What must be known to read the numbers, as the command prints it and a report's notes."""
     notes = [
-        f"{summary['samples']} samples, spoilt by strengths of {summary['corruption_scale']}; means "
-        "are plain ones over corruptions and severities, not divided by another network's errors",
-        "calibration: root of the mean squared distance between confidence and the share of right, "
-        "over all samples of a cell, with its bias removed; NLL in nats",
+        f"{summary['samples']} samples, spoilt by strengths of {summary['corruption_scale']}; "
+        "means are plain ones over corruptions and severities, not divided by another network's "
+        "errors",
+        "calib.: calibration error, the root of the mean squared distance between confidence and "
+        "the share of right, over all samples of a cell, with its bias removed; NLL in nats",
     ]
     if summary["stochastic"]:
         draws = summary["stochastic"]["draws"]
@@ -141,18 +144,24 @@ def _mean_of(
 def _mean(
     spoilt: pd.DataFrame, lines: Sequence[Mapping[str, Any]], draws: int | None
 ) -> dict[str, Any]:
-    """Plain means over cells. Calibration error has no interval here: cells share their samples."""
+    """Plain means over cells; of calibration error the root of the mean square, without bias.
+
+    That has no interval here: cells share their samples.
+    """
     shares = pd.Series(_shares(spoilt), index=spoilt.index).groupby(spoilt["sample"]).mean()
     found: dict[str, Any] = {
         "cells": len(lines),
-        **_accuracy(shares.to_numpy(), len(lines) * (draws or 1)),
+        **_accuracy(np.asarray(shares, np.float64), len(lines) * (draws or 1)),
     }
     for name in AVERAGED:
         values = [line[name] for line in lines]
         found[name] = None if None in values else float(np.mean(values))
+    squares = [line["calibration_squared"] for line in lines]
+    known = None not in squares
+    found["calibration"] = math.sqrt(max(0.0, float(np.mean(squares)))) if known else None
     losses = -spoilt.likelihood.astype(float)
     if not losses.isna().any():
-        interval = _loss(losses.groupby(spoilt["sample"]).mean().to_numpy())
+        interval = _loss(np.asarray(losses.groupby(spoilt["sample"]).mean(), np.float64))
         found |= {name: interval[name] for name in ("nll_low", "nll_high")}
     return found
 
@@ -186,5 +195,5 @@ def _shares(cell: pd.DataFrame) -> NDArray[np.float64]:
 
 def _stated(cell: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The confidence in each sample's likeliest class, and whether that is the label."""
-    hits = (cell.likeliest == cell.label).fillna(False).to_numpy(dtype=float)
-    return cell.confidence.to_numpy(dtype=float), hits
+    hits = (cell.likeliest == cell.label).to_numpy(dtype=float, na_value=0.0)
+    return np.asarray(cell.confidence, np.float64), np.asarray(hits, np.float64)

@@ -57,7 +57,9 @@ def corrupt(spec: CorruptSpec, out: Path, given: Given | None = None, show: bool
 
 def _check(spec: CorruptSpec) -> None:
     """Refuse what is known to be wrong before any data is read."""
-    cells_of(spec)
+    for cell in cells_of(spec):
+        if cell.corruption is not None:
+            _ = cell.corruption.files  # refused where there are none
     for severity in spec.severities:
         if severity not in SEVERITIES:
             raise ConfigError(
@@ -88,7 +90,7 @@ def _finish(
         summary["corruption_frost"] = "photographs" if frost.files else OWN
     for what in ("seconds", "cpu_seconds"):
         summary["cost"][what] = round(summary["cost"][what] + diagnosis[what], 3)
-    folder.finish(findings, summary | summary_labels(spec))
+    folder.finish(findings, {**summary, **summary_labels(spec)})
 
 
 def _resolved(spec: CorruptSpec, spoiling: Spoiling) -> dict[str, Any]:

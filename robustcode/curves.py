@@ -14,6 +14,7 @@ from robustcode.components import number
 from robustcode.config import RunSpec
 from robustcode.engine import evaluate
 from robustcode.errors import ConfigError, StoreError
+from robustcode.notebook import curve_html
 from robustcode.store import Run, write_json
 from robustcode.subject import Given
 from robustcode.threat import Norm, ThreatModel
@@ -56,6 +57,10 @@ class Curve:
             }
             for threat, run in zip(self.threats, self.runs, strict=False)
         ]
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return curve_html(str(self.path), self.points, len(self.threats) - len(self.runs))
 
 
 def threats_of(norm: str, eps: str | Sequence[float | str]) -> tuple[ThreatModel, ...]:

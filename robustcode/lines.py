@@ -113,9 +113,9 @@ class Columns:
             bounds.get((low, high), "a number"),
         )
 
-    def flag(self, name: str) -> None:
+    def flag(self, name: str, *, none: bool = False) -> None:
         """Hold a column to truth values."""
-        self._hold(name, {bool}, lambda _: True, "true or false")
+        self._hold(name, {bool, type(None)} if none else {bool}, lambda _: True, "true or false")
 
     def text(self, name: str, *, none: bool = False, among: Collection[str] = ()) -> None:
         """Hold a column to texts, ``among`` some if any are given."""

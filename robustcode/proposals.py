@@ -185,8 +185,8 @@ class Outcome:
 def as_levels(x: Tensor) -> tuple[Tensor, int]:
     """The inputs as ``x * scale`` in uint8, with the least scale up to 255 that is exact.
 
-    Where none is, ``x`` as it is and 1. Dividing gives back every value: 8-bit files have a scale of
-    255, the digits one of 16.
+    Where none is, ``x`` as it is and 1. Dividing gives back every value. Of 8-bit files the scale
+    is 255, of the digits 16.
     """
     scale, against = 1, x.flatten()[:SIFTED]
     while scale <= LEVELS:

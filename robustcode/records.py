@@ -162,15 +162,14 @@ def _refuse_wrong_values(columns: Columns) -> None:
         columns.flag(name)
     columns.number("distance", low=0.0)
     columns.number("choosing", none=True, low=0.0, high=1.0)
-    kinds = {*map(type, columns.values["clean_correct"])}
-    if bool in kinds:
-        columns.flag("clean_correct")
+    # Truth values or shares, but the same in the whole run.
+    certain = bool in {*map(type, columns.values["clean_correct"])}
     for name in ("clean_correct", "correct", "rebatched"):
-        verdicts = {*map(type, columns.values[name])} - {type(None)}
-        # Truth values or shares, but the same in the whole run.
-        if bool in kinds and verdicts == {bool}:
-            continue
-        columns.number(name, none=name != "clean_correct", low=0.0, high=1.0)
+        none = name != "clean_correct"
+        if certain:
+            columns.flag(name, none=none)
+        else:
+            columns.number(name, none=none, low=0.0, high=1.0)
     for name in ("votes", "clean_votes"):
         _refuse_wrong_votes(columns, name)
 

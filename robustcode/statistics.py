@@ -11,7 +11,6 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import betainc, betaincinv, ndtri
 from scipy.stats import binomtest
 
-
 # The least p-value that ``paired_p_value`` tells of, and the largest below 1.
 LEAST, MOST = 1e-300, 0.999
 
@@ -149,9 +148,6 @@ def paired_p_value(first: ArrayLike, second: ArrayLike) -> float:
     fewer samples does ``_effective`` add and the larger is n, and the smaller is that
     probability: so the two meet once, which is found by halving the range of log alpha. It is never
     below LEAST, which then stands for less, and 1 above MOST, where intervals shrink to a point.
-
-    Source: for the inversion of intervals, Lehmann and Romano 2005, Testing Statistical
-    Hypotheses, section 3.5.
 
     >>> paired_p_value([1.0] * 10, [0.5] * 10) < 0.05 < paired_p_value([1.0, 0.5], [0.5, 0.5])
     True

@@ -25,7 +25,7 @@ import sys
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -35,20 +35,28 @@ import pandas as pd
 import tomli_w
 from filelock import FileLock, Timeout
 
-from robustcode import certificates, contract, notebook, salvage, verdicts
+from robustcode import certificates, contract, notebook, verdicts
 from robustcode.answers import read_answers
 from robustcode.certificates import read_certificates
 from robustcode.errors import ConfigError, StoreError
-from robustcode.lines import loads, shown
+from robustcode.intact import (
+    AGAIN,
+    SCHEMA,
+    file_hash,
+    held,
+    listed,
+    outcome_of,
+    read_json,
+    refuse_other_schema,
+    there,
+    why,
+)
+from robustcode.partial import Gap, in_part
 from robustcode.records import read_records
 
-SCHEMA = 1
 # The status of a run that ended for lack of time, and what a shard of it says was over.
 STOPPED = "stopped"
 OUT_OF_TIME = "seconds"
-# What is to be done about a file that is not what it should be.
-AGAIN = "run the command again into another folder"
-NAMED = 3  # damaged files that are named before "and n more"
 # What is there before the first shard.
 WRITTEN_FIRST = ("manifest.json", "diagnosis.json", "spec.toml")
 # What decides the numbers of a run, besides this package.
@@ -160,7 +168,7 @@ class RunFolder:
                 f"{self.path} has schema {self.manifest.get('schema')!r}, this version writes "
                 f"{SCHEMA}; choose another --out"
             )
-        _held(found, self.manifest, contract.MANIFEST)
+        held(found, self.manifest, contract.MANIFEST)
         for what, mine in {"request": dict(request), **inputs}.items():
             theirs = self.manifest.get(what)
             if theirs != json.loads(json.dumps(mine)):
@@ -228,7 +236,7 @@ class RunFolder:
 
     def read_answers(self) -> pd.DataFrame:
         """Those of the shards that are listed; see answers.COLUMNS."""
-        return read_answers(_listed(self.path, self.manifest, "corruptions/"))
+        return read_answers(listed(self.path, self.manifest, "corruptions/"))
 
     def read_certificates(self) -> list[certificates.Certificate]:
         """Those of the shards that are listed."""
@@ -254,52 +262,6 @@ class RunFolder:
                 f"{self.path} is not a run folder and is not empty (it holds {strangers[0]!r}); "
                 "choose another --out"
             )
-
-
-@dataclass(frozen=True)
-class Gap:
-    """What a run that was read in part lacks.
-
-    Attributes:
-        missing: samples without a verdict; None if it is not known how many were asked for.
-        asked: samples that were asked for; None if that is not known.
-        damaged: files that are missing, altered or hold something else than they should.
-        reviewed: whether the findings at the end of the run were made.
-    """
-
-    missing: int | None
-    asked: int | None
-    damaged: tuple[str, ...] = ()
-    reviewed: bool = True
-
-    @property
-    def said(self) -> str:
-        """The missing samples in words, as in every caption.
-
-        >>> Gap(96, 256).said, Gap(None, None).said
-        ('96 of 256 samples are missing', 'an unknown number of samples is missing')
-        """
-        if self.missing is None:
-            return "an unknown number of samples is missing"
-        return (
-            f"{self.missing} of {self.asked} samples {'is' if self.missing == 1 else 'are'} missing"
-        )
-
-    @property
-    def sentences(self) -> str:
-        """What a reader must know before believing the numbers."""
-        said = f"{self.said[:1].upper()}{self.said[1:]}"
-        if self.missing != 0:
-            said += ": those that are there may be easier or harder than the rest"
-        if not self.reviewed:
-            said += ". The run has not come to its end, so what is checked there was not"
-        if not self.damaged:
-            return f"{said}."
-        named = ", ".join(self.damaged[:NAMED])
-        more = len(self.damaged) - NAMED
-        named += f" and {more} more" if more > 0 else ""
-        were = ("is", "was") if len(self.damaged) == 1 else ("are", "were")
-        return f"{said}. {named} {were[0]} missing or damaged, and {were[1]} not read."
 
 
 @dataclass(frozen=True)
@@ -352,14 +314,14 @@ class Run:
     @cached_property
     def records(self) -> pd.DataFrame:
         """One row per (sample, attack): see records.COLUMNS. Empty for a run of certificates."""
-        table = read_records(_listed(self.path, self.manifest, "records/"))
+        table = read_records(listed(self.path, self.manifest, "records/"))
         _refuse_other_records(self, table)
         return table
 
     @cached_property
     def certificates(self) -> pd.DataFrame:
         """One row per certificate: see certificates.COLUMNS. Empty for a run of attacks."""
-        table = read_certificates(_listed(self.path, self.manifest, "certificates/"))
+        table = read_certificates(listed(self.path, self.manifest, "certificates/"))
         if self.spec.get("command") == "certify" and len(table) != self.summary["samples"]:
             raise StoreError(
                 f"{self.path}: there are certificates of {len(table)} samples, summary.json says "
@@ -370,13 +332,14 @@ class Run:
     @cached_property
     def answers(self) -> pd.DataFrame:
         """One row per (sample, corruption, severity): see answers.COLUMNS. Else empty."""
-        return read_answers(_listed(self.path, self.manifest, "corruptions/"))
+        return read_answers(listed(self.path, self.manifest, "corruptions/"))
 
     def check(self) -> None:
-        """StoreError if a file of its shards is not as it was written, or holds what it cannot."""
+        """StoreError if a file of its numbers is not as it was written, or holds what it cannot.
+
+        Pictures are looked at where they are shown.
+        """
         _ = self.records, self.certificates, self.answers
-        for _name, _data in _listed(self.path, self.manifest, "adversarial/"):
-            pass
 
     @cached_property
     def samples(self) -> pd.DataFrame:
@@ -408,14 +371,14 @@ def load_run(path: Path | str, partial: bool = False) -> Run:
     manifest = _manifest(path)
     spec = _spec(path)
     if partial:
-        return _in_part(path, manifest, spec)
+        return Run(path, spec, *in_part(path, manifest, spec))
     if manifest["status"] == "running":
         shards = manifest["shards"]
         raise StoreError(
             f"{path} is not finished ({shards.get('done')} of {shards.get('expected')} shards); "
             "run the same command again to go on, or read what is there with --partial"
         )
-    summary, findings = _outcome(path, spec)
+    summary, findings = outcome_of(path, spec)
     return Run(path, spec, manifest, summary, findings)
 
 
@@ -424,40 +387,30 @@ def folders_of(paths: Iterable[Path]) -> tuple[list[Path], list[str]]:
     folders, left = [], []
     for path in paths:
         file = path / "curve.json"
-        if not _there(file):
+        if not there(file):
             folders.append(path)
             continue
         table = read_json(file)
-        _refuse_other_schema(file, table)
-        _held(file, table, contract.CURVE)
+        refuse_other_schema(file, table)
+        held(file, table, contract.CURVE)
         folders += [path / point["run"] for point in table["points"]]
         begun = {point.get("threat") for point in table["points"]}
         left += [threat for threat in table.get("asked") or [] if threat not in begun]
     return folders, left
 
 
-def _there(path: Path) -> bool:
-    """Whether a path is there; StoreError if nobody may look."""
-    try:
-        return path.exists()
-    except OSError as cause:
-        raise StoreError(
-            f"{path} cannot be read: {cause.strerror or cause}; name a folder that you may read"
-        ) from cause
-
-
 def _manifest(path: Path) -> dict[str, Any]:
-    if not _there(path):
+    if not there(path):
         raise StoreError(f"{path} is not there; name the folder of a run")
     if not path.is_dir():
         raise StoreError(f"{path} is a file; name the folder of a run")
-    if not _there(path / "manifest.json"):
+    if not there(path / "manifest.json"):
         raise StoreError(
             f"{path} is not a run folder: it has no manifest.json; name the --out of a run"
         )
     found = read_json(path / "manifest.json")
-    _refuse_other_schema(path / "manifest.json", found)
-    return dict(_held(path / "manifest.json", found, contract.MANIFEST))
+    refuse_other_schema(path / "manifest.json", found)
+    return dict(held(path / "manifest.json", found, contract.MANIFEST))
 
 
 def _spec(path: Path) -> dict[str, Any]:
@@ -465,114 +418,9 @@ def _spec(path: Path) -> dict[str, Any]:
     try:
         spec = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as cause:
-        raise StoreError(f"{file} cannot be read: {_why(cause)}; {AGAIN}") from cause
-    _refuse_other_schema(file, spec)
-    return dict(_held(file, spec, contract.SPEC))
-
-
-def _outcome(path: Path, spec: Mapping[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The summary and the findings, held to their contract."""
-    file = path / "summary.json"
-    summary = read_json(file)
-    _refuse_other_schema(file, summary)
-    _held(file, summary, contract.SUMMARY)
-    if spec.get("command") == "certify":
-        _held(file, summary.get("certified"), contract.PROVED, "certified")
-    names = [attack["name"] for attack in summary["attacks"]]
-    if len({*names}) < len(names):
-        raise StoreError(f"{file}: an attack is there twice; {AGAIN}")
-    findings = read_json(path / "findings.json")
-    return summary, _held(path / "findings.json", findings, contract.FINDINGS)
-
-
-def _in_part(path: Path, manifest: dict[str, Any], spec: dict[str, Any]) -> Run:
-    """What is intact of a run; the whole run if all of it is."""
-    outcome: tuple[dict[str, Any], list[dict[str, Any]]] | None = None
-    damaged: list[str] = []
-    if manifest["status"] != "running":
-        try:
-            outcome = _outcome(path, spec)
-        except StoreError as cause:
-            damaged.append("findings.json" if "findings.json" in str(cause) else "summary.json")
-    kept: dict[str, Any] = {}
-    for name, entry in manifest["shards"]["files"].items():
-        spoilt = [file for file, sha in entry["sha256"].items() if not _intact(path, file, sha)]
-        damaged += spoilt
-        # A shard whose pictures alone are lost still has its verdicts.
-        if all(file.startswith("adversarial/") for file in spoilt):
-            intact = {f: sha for f, sha in entry["sha256"].items() if f not in spoilt}
-            kept[name] = {**entry, "sha256": intact}
-    shards = {**manifest["shards"], "files": kept}
-    run = Run(path, spec, {**manifest, "shards": shards}, {}, [])
-    if outcome is not None and not damaged:
-        return replace(run, summary=outcome[0], findings=outcome[1])
-    return _salvaged(run, manifest, outcome, damaged)
-
-
-def _salvaged(
-    run: Run,
-    manifest: Mapping[str, Any],
-    outcome: tuple[dict[str, Any], list[dict[str, Any]]] | None,
-    damaged: list[str],
-) -> Run:
-    """A run with its numbers recomputed from the shards that are intact."""
-    if run.spec.get("command") == "corrupt":
-        raise StoreError(
-            f"{run.path} is not whole, and a mean over corruptions is of all of them; run the same "
-            "command again to go on"
-        )
-    entries = run.manifest["shards"]["files"]
-    diagnosis = _diagnosis(run, damaged)
-    proofs = run.spec.get("command") == "certify"
-    folder = "certificates/" if proofs else "records/"
-    read = read_certificates if proofs else read_records
-    table = read(_listed(run.path, run.manifest, folder))
-    if table.empty:
-        raise StoreError(
-            f"{run.path} has no shard that is intact; run the same command again to go on"
-        )
-    there = int(table["sample"].nunique())
-    asked = salvage.asked_of(run.spec, manifest, outcome[0] if outcome else None)
-    if asked is not None and asked < there:
-        raise StoreError(
-            f"{run.path} has verdicts of {there} samples, and {asked} were asked for; {AGAIN}"
-        )
-    for name, entry in entries.items():
-        shape = contract.PROOF_COST if proofs else contract.COST
-        _held(run.path / "manifest.json", entry.get("cost"), shape, f"shards.files.{name}.cost")
-    recompute = salvage.proofs_in_part if proofs else salvage.attacks_in_part
-    summary = recompute(table, run.spec, run.manifest, diagnosis, outcome[0] if outcome else None)
-    findings = outcome[1] if outcome else list(diagnosis["findings"]) if diagnosis else []
-    missing = None if asked is None else asked - there
-    gap = Gap(missing, asked, tuple(damaged), reviewed=outcome is not None)
-    return replace(run, summary=summary, findings=findings, gap=gap)
-
-
-def _diagnosis(run: Run, damaged: list[str]) -> dict[str, Any] | None:
-    """What the pilot found, if that is intact."""
-    file, listed = run.path / "diagnosis.json", run.manifest.get("diagnosis")
-    try:
-        if listed != file_hash(file):
-            raise StoreError(f"{file} is missing or altered since it was written")
-        return dict(_held(file, read_json(file), contract.DIAGNOSIS))
-    except (OSError, StoreError):
-        damaged.append(file.name)
-        return None
-
-
-def _intact(path: Path, name: str, sha: str) -> bool:
-    """Whether a file is as it was written, and holds what its folder says."""
-    try:
-        data = _checked(path / name, sha)
-        if name.startswith("records/"):
-            read_records([(name, data)])
-        elif name.startswith("certificates/"):
-            read_certificates([(name, data)])
-        elif name.startswith("corruptions/"):
-            read_answers([(name, data)])
-    except StoreError:
-        return False
-    return True
+        raise StoreError(f"{file} cannot be read: {why(cause)}; {AGAIN}") from cause
+    refuse_other_schema(file, spec)
+    return dict(held(file, spec, contract.SPEC))
 
 
 def _refuse_other_records(run: Run, records: pd.DataFrame) -> None:
@@ -597,44 +445,9 @@ def _refuse_other_records(run: Run, records: pd.DataFrame) -> None:
         )
 
 
-def _refuse_other_schema(file: Path, value: Any) -> None:
-    """StoreError for a file of another version of the contract."""
-    if isinstance(value, dict) and value.get("schema", SCHEMA) != SCHEMA:
-        raise StoreError(
-            f"{file} has schema {shown(value['schema'])}; this version reads {SCHEMA}: report it "
-            "with the version that wrote it"
-        )
-
-
-def _held(file: Path, value: Any, shape: contract.Shape, at: str = "") -> Any:
-    """A value of a file, if it is of a shape."""
-    wrong = next(shape(value, at), None)
-    if wrong is not None:
-        raise StoreError(f"{file}: {wrong}; {AGAIN}")
-    return value
-
-
 def shard_name(number: int) -> str:
     """The name that a shard's files share."""
     return f"shard-{number:05d}"
-
-
-def file_hash(path: Path) -> str | None:
-    """The sha256 of a file, or None if it is not there."""
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
-
-
-def read_json(path: Path) -> Any:
-    """A JSON file; StoreError if it is missing or damaged."""
-    try:
-        return loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as cause:
-        raise StoreError(f"{path} cannot be read: {_why(cause)}; {AGAIN}") from cause
-
-
-def _why(cause: Exception) -> str:
-    """What went wrong with a file whose name is said already."""
-    return (isinstance(cause, OSError) and cause.strerror) or str(cause)
 
 
 def read_table(path: Path) -> dict[str, Any]:
@@ -686,28 +499,6 @@ def _git(root: Path, *words: str) -> str:
 
 def _certificates(path: Path, manifest: Mapping[str, Any]) -> list[certificates.Certificate]:
     rows = []
-    for name, data in _listed(path, manifest, "certificates/"):
+    for name, data in listed(path, manifest, "certificates/"):
         rows += certificates.from_lines(data, name)
     return rows
-
-
-def _listed(path: Path, manifest: Mapping[str, Any], folder: str) -> Iterator[tuple[str, bytes]]:
-    """Path and content of each file in a folder of the run, as it was written."""
-    for entry in manifest["shards"]["files"].values():
-        for name, sha in entry["sha256"].items():
-            if name.startswith(folder):
-                yield str(path / name), _checked(path / name, sha)
-
-
-def _checked(path: Path, sha: str) -> bytes:
-    """The content of a file that is as it was written."""
-    try:
-        data = path.read_bytes()
-    except OSError:
-        data = None
-    if data is None or hashlib.sha256(data).hexdigest() != sha:
-        raise StoreError(
-            f"{path} is missing or altered since it was written; run the same command again to "
-            "redo that shard, or read what is intact with --partial"
-        )
-    return data

@@ -102,8 +102,8 @@ def _attacked(records: pd.DataFrame, draws: int | None) -> pd.DataFrame:
         held = (records["prediction"] == records["label"]) | _refused(records, draws)
         chosen = held[records["selected"]].set_axis(records.loc[records["selected"], "sample"])
         before = (by_sample["clean"].first() == known["label"]).to_numpy()
-        after = chosen.reindex(known.index).fillna(pd.Series(before, index=known.index))
-        after = after.to_numpy(dtype=bool)
+        stood = chosen.reindex(known.index).fillna(pd.Series(before, index=known.index))
+        after = stood.to_numpy(dtype=bool)
     ended = by_sample["finished"].all().to_numpy()
     certain = known["finished"].to_numpy() | (draws is not None)
     verdict = np.select(

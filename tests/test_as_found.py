@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import robustcode
-from robustcode.certification import _diagnose
 from robustcode.checkpoint import load_classifier
 from robustcode.checks.state import Memory, memory_of
 from robustcode.components import Component
@@ -25,6 +24,7 @@ from robustcode.config import CertifySpec, RunSpec, describe, read_spec
 from robustcode.defenses import Defense, Identity
 from robustcode.defenses.as_found import MATES, Among, Fresh, copied
 from robustcode.errors import ConfigError
+from robustcode.facts import diagnose
 from robustcode.fast import for_search
 from robustcode.findings import Facts
 from robustcode.importing import import_callable
@@ -492,5 +492,5 @@ def test_a_proof_is_of_the_model_as_it_came(file: Path, tmp_path: Path) -> None:
         samples=4,
     )
     subject = assemble(spec, Given())
-    _diagnose(spec, subject, [])
+    diagnose(spec, subject, [])
     assert not any(getattr(m, "cache", None) for m in subject.defense.model.modules())

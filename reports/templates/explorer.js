@@ -121,11 +121,11 @@
 
   // ---- filters
 
+  // A number, or a fraction as 8/255; null where there is none.
   const numberOf = (text) => {
-    const parts = text.trim().split("/");
-    const values = parts.map((part) => (part.trim() === "" ? NaN : Number(part)));
-    if (parts.length > 2 || !values.every(Number.isFinite)) return NaN;
-    return parts.length === 2 ? values[0] / values[1] : values[0];
+    const parts = text.split("/").map((part) => (part.trim() === "" ? NaN : Number(part)));
+    const value = parts.length > 1 ? parts[0] / parts[1] : parts[0];
+    return parts.length <= 2 && Number.isFinite(value) ? value : null;
   };
 
   const rangesOf = (text) => {
@@ -172,9 +172,9 @@
       ["from", (value, end) => value < end],
       ["to", (value, end) => value > end],
     ]) {
-      const end = given(name) === "" ? null : numberOf(given(name));
-      mark(name, end !== null && Number.isNaN(end));
-      if (end === null || Number.isNaN(end)) continue;
+      const end = numberOf(given(name));
+      mark(name, end === null && given(name) !== "");
+      if (end === null) continue;
       found.push((row) => {
         const value = table.at.distance(row);
         return value !== null && !outside(value, end);

@@ -57,6 +57,20 @@
     if (table.tBodies[0].rows.length >= 3) sortable(table);
   }
 
+  // On a narrow screen the letters of a wide figure are small.
+  for (const drawing of document.querySelectorAll(".wide .drawing")) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "enlarge";
+    button.textContent = "Enlarge";
+    button.setAttribute("aria-label", `Enlarge ${drawing.getAttribute("aria-label")}`);
+    button.setAttribute("aria-pressed", "false");
+    button.addEventListener("click", () => {
+      button.setAttribute("aria-pressed", String(drawing.classList.toggle("large")));
+    });
+    drawing.after(button);
+  }
+
   // A box without anything to scroll is no stop on the way through the page. What is in it is
   // watched as well: it may grow while the box does not.
   const BOXES = ".scroll, .drawing[role]";

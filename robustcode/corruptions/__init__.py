@@ -15,4 +15,13 @@ from robustcode.corruptions.base import (
     refuse_shape,
 )
 
-__all__ = ["CORRUPTIONS", "SEVERITIES", "Corruption", "Group", "Scale", "every", "named", "refuse_shape"]
+__all__ = [
+    "CORRUPTIONS",
+    "SEVERITIES",
+    "Corruption",
+    "Group",
+    "Scale",
+    "every",
+    "named",
+    "refuse_shape",
+]

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from robustcode.errors import ConfigError
-from robustcode.registry import Registry
+from robustcode.errors import ConfigError, UnknownNameError
+from robustcode.registry import Registry, suggestion
 
 Image = NDArray[np.float64]
 
@@ -125,5 +125,11 @@ def named(word: str) -> list[str]:
     ['jpeg_compression']
     """
     if word not in set(Group):
+        if ":" not in word and word not in CORRUPTIONS:
+            known = [*Group, *every()]
+            raise UnknownNameError(
+                f"no corruption is called {word!r}.{suggestion(word, known)} "
+                f"Known: {', '.join(known)}."
+            )
         return [word]
     return [name for name in every() if CORRUPTIONS.get(name).group == word]

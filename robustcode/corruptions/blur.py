@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.random import Generator
@@ -28,7 +29,7 @@ class DefocusBlur(Corruption):
     """The mean over a disk around each pixel; beyond the edge the image is mirrored."""
 
     group = Group.BLUR
-    amounts = {
+    amounts: ClassVar[Mapping[Scale, Sequence[Any]]] = {
         Scale.CIFAR_10_C: (
             Disk(0.3, 0.4),
             Disk(0.4, 0.5),
@@ -97,7 +98,7 @@ class GlassBlur(Corruption):
     """
 
     group = Group.BLUR
-    amounts = {
+    amounts: ClassVar[Mapping[Scale, Sequence[Any]]] = {
         Scale.CIFAR_10_C: (
             Glass(0.05, 1, 1),
             Glass(0.25, 1, 1),
@@ -161,7 +162,7 @@ class MotionBlur(Corruption):
     """Smeared to one side at an angle between -45 and 45 degrees."""
 
     group = Group.BLUR
-    amounts = {
+    amounts: ClassVar[Mapping[Scale, Sequence[Any]]] = {
         Scale.CIFAR_10_C: (
             Motion(6, 1),
             Motion(6, 1.5),
@@ -212,7 +213,7 @@ class ZoomBlur(Corruption):
     """The mean of the image and of several enlargements of its middle."""
 
     group = Group.BLUR
-    amounts = {
+    amounts: ClassVar[Mapping[Scale, Sequence[Any]]] = {
         Scale.CIFAR_10_C: SLOW,
         Scale.TINY_IMAGENET_C: SLOW,
         Scale.IMAGENET_C: (

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.random import Generator
@@ -21,7 +22,7 @@ class Contrast(Corruption):
     """Less difference from each channel's mean; strengths are what is left of it."""
 
     group = Group.DIGITAL
-    amounts = {
+    amounts: ClassVar[Mapping[Scale, Sequence[Any]]] = {
         Scale.CIFAR_10_C: (0.75, 0.5, 0.4, 0.3, 0.15),
         Scale.TINY_IMAGENET_C: (0.4, 0.3, 0.2, 0.1, 0.05),
         Scale.IMAGENET_C: (0.4, 0.3, 0.2, 0.1, 0.05),
@@ -61,7 +62,7 @@ class ElasticTransform(Corruption):
     """
 
     group = Group.DIGITAL
-    amounts = {
+    amounts: ClassVar[Mapping[Scale, Sequence[Any]]] = {
         Scale.CIFAR_10_C: (
             Elastic(0, 0, 0.08),
             Elastic(0.05, 0.2, 0.07),
@@ -116,7 +117,7 @@ def rippled(x: Image, push: float, smooth: float, generator: Generator) -> Image
     return _sampled(x, np.indices((height, width)) + offset, "reflect")
 
 
-def _sampled(x: Image, places: NDArray[np.float64], beyond: str) -> Image:
+def _sampled(x: Image, places: NDArray[np.float64], beyond: Literal["mirror", "reflect"]) -> Image:
     """The image at places (2, height, width) between its pixels, linear."""
     channels = [
         map_coordinates(x[..., channel], places, order=1, mode=beyond)
@@ -131,7 +132,7 @@ class Pixelate(Corruption):
     """Fewer pixels, enlarged again; strengths are the shorter side's share that is left."""
 
     group = Group.DIGITAL
-    amounts = {
+    amounts: ClassVar[Mapping[Scale, Sequence[Any]]] = {
         Scale.CIFAR_10_C: (0.95, 0.9, 0.85, 0.75, 0.65),
         Scale.TINY_IMAGENET_C: (0.9, 0.8, 0.7, 0.6, 0.5),
         Scale.IMAGENET_C: (0.6, 0.5, 0.4, 0.3, 0.25),
@@ -155,7 +156,7 @@ class JPEGCompression(Corruption):
     """Stored as JPEG; strengths are its quality. Values are rounded to 255 levels for it."""
 
     group = Group.DIGITAL
-    amounts = {
+    amounts: ClassVar[Mapping[Scale, Sequence[Any]]] = {
         Scale.CIFAR_10_C: (80, 65, 58, 50, 40),
         Scale.TINY_IMAGENET_C: (65, 58, 50, 40, 25),
         Scale.IMAGENET_C: (25, 18, 15, 10, 7),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.random import Generator
@@ -47,7 +48,7 @@ class Frost(Corruption):
     """
 
     group = Group.WEATHER
-    amounts = {
+    amounts: ClassVar[Mapping[Scale, Sequence[Any]]] = {
         Scale.CIFAR_10_C: (
             Ice(1, 0.2, 0.2),
             Ice(1, 0.3, 0.2),

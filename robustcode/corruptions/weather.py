@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.random import Generator
@@ -46,7 +47,7 @@ class Snow(Corruption):
     """
 
     group = Group.WEATHER
-    amounts = {
+    amounts: ClassVar[Mapping[Scale, Sequence[Any]]] = {
         Scale.CIFAR_10_C: (
             Flakes(0.1, 0.2, 1, 0.6, 8, 3, 0.95),
             Flakes(0.1, 0.2, 1, 0.5, 10, 4, 0.9),
@@ -94,7 +95,7 @@ class Fog(Corruption):
     """A random surface added to the image, and the whole dimmed to the image's own maximum."""
 
     group = Group.WEATHER
-    amounts = {
+    amounts: ClassVar[Mapping[Scale, Sequence[Any]]] = {
         Scale.CIFAR_10_C: (
             Haze(0.2, 3),
             Haze(0.5, 3),
@@ -121,7 +122,7 @@ class Fog(Corruption):
     def apply(self, x: Image, amount: Haze, generator: Generator) -> Image:
         """See Corruption.apply."""
         most = x.max()
-        fog = plasma(*x.shape[:2], amount.decay, generator)[..., None]
+        fog = plasma(x.shape[0], x.shape[1], amount.decay, generator)[..., None]
         return (x + amount.amount * fog) * most / (most + amount.amount)
 
 
@@ -131,7 +132,7 @@ class Brightness(Corruption):
     """More light: strengths are added to each pixel's largest value, hue and saturation kept."""
 
     group = Group.WEATHER
-    amounts = {
+    amounts: ClassVar[Mapping[Scale, Sequence[Any]]] = {
         Scale.CIFAR_10_C: (0.05, 0.1, 0.15, 0.2, 0.3),
         Scale.TINY_IMAGENET_C: (0.1, 0.2, 0.3, 0.4, 0.5),
         Scale.IMAGENET_C: (0.1, 0.2, 0.3, 0.4, 0.5),

@@ -39,7 +39,7 @@ def load() -> Any:
         if missing:
             sys.modules["pkg_resources"] = resources
         try:
-            module = importlib.import_module("imagecorruptions.corruptions")
+            module: Any = importlib.import_module("imagecorruptions.corruptions")
         finally:
             if missing:
                 del sys.modules["pkg_resources"]

@@ -1,0 +1,253 @@
+"""A run of corruptions on a page: its numbers recomputed by another way, its charts, its verdict."""
+
+from __future__ import annotations
+
+import math
+import re
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import robustcode
+from robustcode.corrupted import notes_of, summarise_answers
+from robustcode.reports.beside import besides_of, part_beside
+from robustcode.reports.corruption import corruption_verdict, lines_of, part_of
+from robustcode.reports.corruption_charts import Errors, Reliability
+from robustcode.reports.drawing import Theme, drawn, shown
+from robustcode.reports.table import Source, sources
+from robustcode.store import Run
+
+SAMPLES = 60
+GROUPS = {"gaussian_noise": "noise", "shot_noise": "noise", "fog": "weather"}
+COST = {"cost": {"seconds": 1.0, "cpu_seconds": 1.0, "peak_memory_mb": 1.0}}
+HOSTILE = "$\\frac{</script>\u202e & %_^# 日本 "
+
+
+def answers(draws: int | None = None, seed: int = 0) -> pd.DataFrame:
+    """Answers of a made-up classifier that errs and boasts more as severity grows."""
+    generator = np.random.default_rng(seed)
+    rows = []
+    for name, severity in [("clean", 0), *((n, s) for n in GROUPS for s in (1, 3, 5))]:
+        for sample in range(SAMPLES):
+            right = generator.random() < 0.95 - 0.12 * severity * (name != "shot_noise")
+            confidence = generator.uniform(0.6, 1.0)
+            share = generator.binomial(draws, 0.9 if right else 0.2) / draws if draws else right
+            rows.append(
+                {
+                    **{"sample": 3 * sample, "label": 1, "corruption": name, "severity": severity},
+                    **{"prediction": 1 if right else 0, "correct": share},
+                    **{"likeliest": 1 if right else 0, "confidence": confidence},
+                    "likelihood": math.log(confidence if right else 1 - 0.99 * confidence),
+                    **{"forwards": draws or 1, "seed": 0},
+                }
+            )
+    kinds = {"prediction": "Int64", "likeliest": "Int64"}
+    return pd.DataFrame(rows).astype(kinds)
+
+
+def source(label: str = "net", draws: int | None = None, **manifest: object) -> Source:
+    """A run with these answers, as the engine sums them up."""
+    table = answers(draws)
+    summary = {
+        **summarise_answers(table, [COST], GROUPS, draws),
+        **{"corruption_scale": "cifar-10-c", "corruption_frost": "drawn"},
+        **{"model": "net", "defense": "identity", "data": "made-up", "threat": ""},
+    }
+    spec = {"command": "corrupt", "samples": SAMPLES}
+    held = {"checkpoint_sha256": "c", "data_sha256": {"x": "d"}, **manifest}
+    run = Run(Path("run"), spec, {**held, "shards": {"files": {}}}, summary, [])
+    return Source(label, run, pd.DataFrame())
+
+
+def attacked(defense: str = "identity", samples: int = SAMPLES, **manifest: object) -> Source:
+    accuracy = {"accuracy": 0.9, "low": 0.8, "high": 0.95, "correct": 54}
+    summary = {
+        **{"samples": samples, "clean": accuracy, "threat": "linf:0.1", "model": "net"},
+        "robust": {"accuracy": 0.25, "low": 0.15, "high": 0.38, "correct": 15},
+        "attacks": [{"name": "pgd", "settings": {}, **accuracy}],
+        **{"defense": defense, "data": "made-up"},
+    }
+    held = {"checkpoint_sha256": "c", "data_sha256": {"x": "d"}, **manifest}
+    spec = {"command": "attack", "samples": samples}
+    run = Run(Path("run"), spec, {**held, "shards": {"files": {}}}, summary, [])
+    run.__dict__["records"] = pd.DataFrame()
+    return Source("net under attack", run, pd.DataFrame())
+
+
+@pytest.mark.parametrize("draws", [None, 5])
+def test_each_number_is_that_of_the_answers(draws: int | None) -> None:
+    """Error, NLL and means of the tables, by plain means over the answers."""
+    table, part = answers(draws), part_of(source(draws=draws), 1)
+    assert part is not None
+    errors, losses, _ = part.grids
+    lines = {row[0] if row[0] != "mean" else f"mean {row[1]}": row for row in errors.rows}
+    right = table["correct"].astype(float)
+    for name, group in GROUPS.items():
+        own = table["corruption"] == name
+        for place, severity in enumerate((1, 3, 5), 2):
+            cell = own & (table["severity"] == severity)
+            assert lines[name][place] == f"{100 * (1 - right[cell].mean()):.1f}"
+        assert lines[name][1] == group
+        assert lines[name][5] == f"{100 * (1 - right[own].mean()):.1f}"
+        nll = next(row for row in losses.rows if row[0] == name)
+        assert nll[5] == f"{-table.loc[own, 'likelihood'].mean():.3f}"
+    noise = table["corruption"].isin(["gaussian_noise", "shot_noise"])
+    assert lines["mean noise"][5] == f"{100 * (1 - right[noise].mean()):.1f}"
+    spoilt = table["severity"] > 0
+    assert lines["mean all"][5] == f"{100 * (1 - right[spoilt].mean()):.1f}"
+    assert lines["clean"][5] == f"{100 * (1 - right[~spoilt].mean()):.1f}"
+
+
+def test_intervals_stand_around_their_numbers() -> None:
+    part = part_of(source(), 1)
+    assert part is not None
+    for grid in part.grids:
+        place = next(n for n, head in enumerate(grid.headers) if head.startswith("95 %"))
+        told = 0
+        for row in grid.rows:
+            if found := re.fullmatch(r"([\d.]+) to ([\d.]+)", row[place]):
+                told += 1
+                assert float(found[1]) <= float(row[place - 1]) <= float(found[2])
+        assert told >= 1
+
+
+def test_rows_hold_all_cells_and_means() -> None:
+    part = part_of(source(), 1)
+    assert part is not None
+    assert len(part.rows) == 1 + 9 + 3 + 2 + 1
+    assert {row.kind for row in part.rows} == {"corruption"}
+    assert {row.at for row in part.rows} == {0, 1, 3, 5, None}
+    for row in part.rows:
+        assert row.value is not None
+        assert row.low is not None
+        assert row.high is not None
+        assert row.low <= row.value <= row.high
+        assert row.nll is not None
+
+
+def test_the_table_of_one_group_has_one_mean() -> None:
+    one = source()
+    table = answers().query("corruption != 'fog'")
+    groups = {name: group for name, group in GROUPS.items() if group == "noise"}
+    summary = {**one.run.summary, **summarise_answers(table, [COST], groups, None)}
+    part = part_of(replace(one, run=replace(one.run, summary=summary)), 1)
+    assert part is not None
+    assert [row[:2] for row in part.grids[0].rows if row[0] == "mean"] == [("mean", "all")]
+
+
+def test_scores_that_are_no_numbers_leave_cells_empty() -> None:
+    table = answers()
+    table.loc[0, ["confidence", "likelihood"]] = np.nan
+    one = source()
+    summary = {**one.run.summary, **summarise_answers(table, [COST], GROUPS, None)}
+    part = part_of(replace(one, run=replace(one.run, summary=summary)), 1)
+    assert part is not None
+    _, losses, calibrations = part.grids
+    assert losses.rows[0][5] == calibrations.rows[0][5] == ""
+    assert losses.rows[1][5] != ""
+    assert [name for name, _ in part.drawings[1].lines][0] == "severity 1"  # type: ignore[attr-defined]
+
+
+def test_other_runs_have_no_such_part() -> None:
+    assert part_of(attacked(), 1) is None
+
+
+def test_the_verdict_names_error_and_worst_corruption() -> None:
+    said = corruption_verdict(source())
+    right = answers()["correct"].astype(float).groupby(answers()["corruption"]).mean()
+    worst = str(right.idxmin())
+    assert f"most under {worst}: {100 * (1 - right.min()):.1f} %" in said
+    assert "error" in said
+    assert "calibration error is" in said
+
+
+def test_what_is_not_comparable_is_said() -> None:
+    notes = " ".join(notes_of(source(draws=5).run.summary))
+    for said in ("not divided by another network", "frost is drawn", "5 draws", "cifar-10-c"):
+        assert said in notes
+
+
+def test_lines_begin_at_the_clean_error() -> None:
+    table = answers()
+    clean = 1 - table.query("severity == 0")["correct"].astype(float).mean()
+    for group, points in lines_of(source()):
+        assert points[0] == (0, pytest.approx(clean))
+        names = [name for name, of in GROUPS.items() if of == group]
+        for severity, error in points[1:]:
+            own = table[table["corruption"].isin(names) & (table["severity"] == severity)]
+            assert error == pytest.approx(1 - own["correct"].astype(float).mean())
+
+
+@pytest.mark.parametrize("theme", Theme)
+def test_charts_are_drawn_the_same_twice_and_are_inert(theme: Theme) -> None:
+    errors = Errors("errors1", HOSTILE, ((HOSTILE, ((0, 0.1), (5, 0.4))),))
+    bins = ((30.0, 0.5, 0.4), (40.0, 0.9, 0.7), (2.0, 0.95, 0.0))
+    confidence = Reliability("reliability1", HOSTILE, ((HOSTILE, bins),))
+    for drawing in (errors, confidence):
+        picture = shown(drawing, theme)
+        assert picture == shown(drawing, theme)
+        ET.fromstring(picture)
+        assert b"<script" not in picture
+        assert drawn(drawing) == drawn(drawing)
+        assert drawing.stem.isalnum()
+    assert "40.0 % at 5" in errors.said
+    assert "70 % right at 0.90" in confidence.said
+    assert "0.95" not in confidence.said, "two answers say nothing of how often one is right"
+
+
+def test_runs_of_the_same_defence_and_data_stand_side_by_side() -> None:
+    part = part_beside([source(), attacked()])
+    assert part is not None
+    names = [row[0] for row in part.grids[0].rows]
+    assert names[:2] == ["clean", "mean over corruptions"]
+    assert names[2].startswith("worst corruption: ")
+    assert names[3] == "worst case under attack in linf:0.1"
+    assert part.grids[0].rows[3][2] == "25.0"
+    accuracies = [row.value for row in part.rows]
+    assert accuracies[2] is not None
+    assert accuracies[1] is not None
+    assert accuracies[2] <= accuracies[1]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        attacked(defense="jpeg"),
+        attacked(checkpoint_sha256="another"),
+        attacked(data_sha256={"x": "another"}),
+        source("another"),
+    ],
+)
+def test_others_do_not(other: Source) -> None:
+    assert besides_of([source(), other]) == []
+    assert part_beside([source(), other]) is None
+
+
+def test_other_samples_are_said_with_their_own_clean_accuracy() -> None:
+    part = part_beside([source(), attacked(samples=30)])
+    assert part is not None
+    grid = part.grids[0]
+    assert grid.notes[0].startswith("The two runs are of different samples")
+    assert [row[:3] for row in grid.rows if "attacked" in row[0]] == [
+        ("clean, as attacked", "30", "90.0")
+    ]
+
+
+def test_a_real_run_is_read_and_labelled(tmp_path: Path) -> None:
+    run = robustcode.corrupt(
+        *("digits_cnn", "digits", tmp_path / "run"),
+        corruptions=["contrast"],
+        severities=[5],
+        samples=30,
+        progress=False,
+    )
+    (found,) = sources([run])
+    assert found.label == "digits_cnn under corruptions"
+    part = part_of(found, 2)
+    assert part is not None
+    assert part.key == "corruptions-2"
+    assert [drawing.stem for drawing in part.drawings] == ["corruptions2", "reliability2"]
