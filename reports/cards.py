@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from robustcode.errors import ConfigError
-from robustcode.reports.model_card import index_head, key_of, model_card, result_lines, section
+from robustcode.reports.model_card import card_of, index_head, key_of, result_lines, section
+from robustcode.reports.table import Source, sources
 from robustcode.store import Run
 
 FENCE = "---"
@@ -30,14 +31,15 @@ def with_card(text: str, run: Run, url: str = "") -> str:
 
     ConfigError if its head cannot be edited safely.
     """
+    source = sources([run])[0]
     if not text.strip(BOM + " \t\r\n"):
-        return model_card(run, url)
+        return card_of(source, url)
     mark, rest = (BOM, text[1:]) if text.startswith(BOM) else ("", text)
     lines = list(io.StringIO(rest, newline=""))
     end = lines[0][len(lines[0].rstrip("\r\n")) :] or "\n"
     opening, head, closing, body = _parted(lines, end)
-    head = _with_results(head, run, url, end)
-    return "".join([mark, opening, *head, closing, *_with_section(body, run, end)])
+    head = _with_results(head, source, url, end)
+    return "".join([mark, opening, *head, closing, *_with_section(body, source, end)])
 
 
 def _parted(lines: list[str], end: str) -> tuple[str, list[str], str, list[str]]:
@@ -53,11 +55,11 @@ def _parted(lines: list[str], end: str) -> tuple[str, list[str], str, list[str]]
     )
 
 
-def _with_results(head: list[str], run: Run, url: str, end: str) -> list[str]:
-    key = key_of(run)
+def _with_results(head: list[str], source: Source, url: str, end: str) -> list[str]:
+    key = key_of(source)
 
     def made(indent: int) -> list[str]:
-        return [f"{line}{end}" for line in result_lines(run, url, indent)]
+        return [f"{line}{end}" for line in result_lines(source, url, indent)]
 
     region = _region(head, f"# robustcode {key}: begin", f"# robustcode {key}: end")
     if region:
@@ -65,7 +67,7 @@ def _with_results(head: list[str], run: Run, url: str, end: str) -> list[str]:
         return _replaced(head, region, made(len(first) - len(first.lstrip())))
     place = next((at for at, line in enumerate(head) if INDEX.match(line)), None)
     if place is None:
-        return [*head, *(f"{line}{end}" for line in index_head(run)), *made(2)]
+        return [*head, *(f"{line}{end}" for line in index_head(source)), *made(2)]
     at, indent = _results(head, place)
     return [*head[:at], *made(indent), *head[at:]]
 
@@ -94,9 +96,9 @@ def _results(head: Sequence[str], place: int) -> tuple[int, int]:
     return keys[0] + 1, indent if item and indent >= least else least
 
 
-def _with_section(body: list[str], run: Run, end: str) -> list[str]:
-    key = key_of(run)
-    made = [f"{line}{end}" for line in section(run)]
+def _with_section(body: list[str], source: Source, end: str) -> list[str]:
+    key = key_of(source)
+    made = [f"{line}{end}" for line in section(source)]
     region = _region(body, f"<!-- robustcode {key}: begin -->", f"<!-- robustcode {key}: end -->")
     if region:
         return _replaced(body, region, made)

@@ -11,6 +11,7 @@ from robustcode.reports.checks import checkup_of
 from robustcode.reports.compare import comparisons
 from robustcode.reports.curve import Series, curve_dots, curve_grid, curve_verdict, series_of
 from robustcode.reports.drawing import Drawing
+from robustcode.reports.explorer import explorer_of
 from robustcode.reports.figures import Brackets, Curve, Dot, Dots, dot_of
 from robustcode.reports.grids import (
     MAIN_KINDS,
@@ -22,6 +23,7 @@ from robustcode.reports.page import Page
 from robustcode.reports.proofs import Pair, bracket_verdict, pairs_of, proof_verdict, proofs_grid
 from robustcode.reports.ranks import boards_of
 from robustcode.reports.references import bibtex, references
+from robustcode.reports.sections import parts_of
 from robustcode.reports.sentences import group_verdict, not_begun, verdict, warning
 from robustcode.reports.sides import group_grids, refusal_grids
 from robustcode.reports.table import Row, Source, rows_of, sources
@@ -89,7 +91,8 @@ def compose(runs: Sequence[Run], threats_left: Sequence[str] = ()) -> Page:
     failed = frozenset(finding.run for finding in findings if finding.severity == "failure")
     given = Runs(tuple(found), tuple(pairs_of(found)), rows, failed)
     body = _with_brackets(_body(given), given)
-    every = (*given.every, *body.rows)
+    parts = parts_of(found, given.pairs)
+    every = (*given.every, *body.rows, *(row for part in parts for row in part.rows))
     cited = references(found, every)
     return Page(
         body.title,
@@ -101,7 +104,9 @@ def compose(runs: Sequence[Run], threats_left: Sequence[str] = ()) -> Page:
         tuple(reference.text for reference in cited),
         every,
         tuple(filter(None, map(checkup_of, found, range(1, len(found) + 1)))),
-        bibtex=bibtex(cited),
+        parts,
+        explorer_of(found, given.pairs),
+        bibtex(cited),
     )
 
 

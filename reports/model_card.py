@@ -35,33 +35,37 @@ def model_card(run: Run, url: str = "") -> str:
 
     ``url`` is where the run or its report can be seen; none is named without it.
     """
-    head = [*index_head(run), *result_lines(run, url, 2)]
-    return "\n".join(["---", *head, "---", "", f"# {markdown(_name(run))}", "", *section(run), ""])
+    return card_of(sources([run])[0], url)
 
 
-def key_of(run: Run) -> str:
+def card_of(source: Source, url: str = "") -> str:
+    """See model_card."""
+    head = ["---", *index_head(source), *result_lines(source, url, 2), "---", ""]
+    return "\n".join([*head, f"# {markdown(_name(source))}", "", *section(source), ""])
+
+
+def key_of(source: Source) -> str:
     """A short name of what was evaluated, the same for a later run of it with other numbers."""
-    source = sources([run])[0]
     asked = [source.fact(name) for name in ("command", "defense", "data", "threat")]
     return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:8]
 
 
-def index_head(run: Run) -> list[str]:
+def index_head(source: Source) -> list[str]:
     """The lines of a model-index above its results."""
-    return ["model-index:", f"- name: {scalar(_name(run))}", "  results:"]
+    return ["model-index:", f"- name: {scalar(_name(source))}", "  results:"]
 
 
-def result_lines(run: Run, url: str, indent: int) -> list[str]:
+def result_lines(source: Source, url: str, indent: int) -> list[str]:
     """One entry of the results of a model-index, between comments that it is found by."""
-    key, pad = key_of(run), " " * indent
-    lines = yaml_lines([result_of(run, url)], indent)
+    key, pad = key_of(source), " " * indent
+    lines = yaml_lines([result_of(source, url)], indent)
     return [f"{pad}# robustcode {key}: begin", *lines, f"{pad}# robustcode {key}: end"]
 
 
-def section(run: Run) -> list[str]:
+def section(source: Source) -> list[str]:
     """The lines of the section for people, between comments that it is found by."""
-    source, key = sources([run])[0], key_of(run)
-    threat, rows, found = source.fact("threat"), rows_of(source), weaknesses([source])
+    key, threat = key_of(source), source.fact("threat")
+    rows, found = rows_of(source), weaknesses([source])
     said = proof_verdict(source, {source.label: rows}) if source.proves else verdict(source, rows)
     return [
         f"<!-- robustcode {key}: begin -->",
@@ -77,18 +81,19 @@ def section(run: Run) -> list[str]:
     ]
 
 
-def result_of(run: Run, url: str = "") -> dict[str, Any]:
+def result_of(source: Source, url: str = "") -> dict[str, Any]:
     """One result of a model-index: task, dataset, metrics and where they come from."""
-    source = sources([run])[0]
-    summary = run.summary
     name = _data_name(source.fact("data") or "unnamed data")
-    sha = {"sha256": as_text(run.manifest.get("data_sha256"))}
+    sha = {"sha256": as_text(source.run.manifest.get("data_sha256"))}
     result: dict[str, Any] = {
         "task": {"type": TASK},
         "dataset": {
             "type": re.sub(r"[^A-Za-z0-9._-]+", "-", plain(name)).strip("-") or "unnamed",
             "name": name,
-            "args": {"samples": summary.get("samples"), **{k: v for k, v in sha.items() if v}},
+            "args": {
+                "samples": source.run.summary.get("samples"),
+                **{k: v for k, v in sha.items() if v},
+            },
         },
         "metrics": [_metric(source, row) for row in rows_of(source) if row.kind in _METRICS],
     }
@@ -163,8 +168,8 @@ def scalar(value: Any) -> str:
     return json.dumps(plain(str(value)), ensure_ascii=False)
 
 
-def _name(run: Run) -> str:
-    return plain(name_of(sources([run])[0])) or "unnamed model"
+def _name(source: Source) -> str:
+    return plain(name_of(source)) or "unnamed model"
 
 
 def _request(source: Source) -> Mapping[str, Any]:

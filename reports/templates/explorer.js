@@ -546,6 +546,7 @@
     }
     if (leaving) {
       leaving = false;
+      clearTimeout(timer); // the address is now the picture's
       return;
     }
     remember();
