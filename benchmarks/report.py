@@ -127,7 +127,12 @@ def _records(
     chosen = {(int(s), names[w]) for s, w in zip(places, worst, strict=True)}
     rows.sort(key=lambda row: row.sample)
     rows = [Record(**(vars(r) | {"selected": (r.sample, r.attack) in chosen})) for r in rows]
-    return rows, {"sample": places, "attack": worst, "broken": broken.any(0), "moved": right}
+    return rows, {
+        "sample": places,
+        "attack": worst,
+        "broken": np.asarray(broken.any(0)),
+        "moved": right,
+    }
 
 
 def _pictures(
@@ -146,13 +151,13 @@ def _pictures(
 
 @contextmanager
 def _timed(stages: dict[str, float], name: str) -> Iterator[None]:
-    started = time.perf_counter()
+    started = time.process_time()
     yield
-    stages[name] = time.perf_counter() - started
+    stages[name] = time.process_time() - started
 
 
 def stages_of(run: Path, out: Path) -> dict[str, float]:
-    """Seconds of the parts of a report, one after the other in this process."""
+    """CPU seconds of the parts of a report, one after the other in this process."""
     stages: dict[str, float] = {}
     with _timed(stages, "import"):
         from robustcode.reports.compose import compose
@@ -193,6 +198,7 @@ def main() -> None:
         )
         wall = time.perf_counter() - started
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        busy = os.getloadavg()[0]
         cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         page = Path(scratch, "out", "report.html").stat().st_size
         again = [sys.executable, __file__, "--stages", str(run), str(Path(scratch, "again"))]
@@ -204,9 +210,10 @@ def main() -> None:
     print("| `robustcode report`, whole | |\n|---|--:|")
     print(f"| seconds by the clock (at most {MOST_SECONDS:g}) | {wall:.1f} |")
     print(f"| seconds of CPU | {cpu:.1f} |")
+    print(f"| other work on the machine meanwhile, processes | {max(0.0, busy - 1):.1f} |")
     print(f"| peak memory, MB | {after.ru_maxrss / 1024:.0f} |")
     print(f"| report.html, MB (at most {MOST_BYTES / 1e6:g}) | {page / 1e6:.2f} |\n")
-    print("| part, in a process of its own | seconds |\n|---|--:|")
+    print("| part, in a process of its own | seconds of CPU |\n|---|--:|")
     for name, seconds in stages.items():
         print(f"| {name} | {seconds:.2f} |")
 

@@ -19,11 +19,13 @@ WIDTH = 6.8  # inches
 LETTERS = 30  # of a label in one line, which leave two thirds of the width to the chart
 LINE = 0.15  # inches, for one line of a label
 MARGIN = 0.75  # inches of a chart's height that are not its axes
-STEP = 10  # per cent, to which the ends of an axis are rounded
+STEP = 10  # per cent, to which the beginning of an axis is rounded
+EDGE = 0.015  # of an axis, beyond 100 %
 NOTE = (
-    "Dots: clean and worst-case accuracy; crosses: their 95 % intervals. Rings: what is certified. "
-    "On the dashed line an attack would change nothing."
+    "Dots: clean and worst-case accuracy; crosses: their 95 % intervals. On the dashed line an "
+    "attack would change nothing."
 )
+RINGS = " Rings: what is certified."
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,8 @@ class Point:
     def said(self) -> str:
         """The values in words."""
         certified = "" if self.certified is None else f", certified {100 * self.certified:.1f} %"
-        return f"{self.mark} {self.label}: clean {self.clean.said}, worst case {self.worst.said}{certified}"
+        attacked = f"clean {self.clean.said}, worst case {self.worst.said}"
+        return f"{self.mark} {self.label}: {attacked}{certified}"
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,11 @@ class Against:
     stem: str
     title: str
     points: tuple[Point, ...]
-    note: str = NOTE
+
+    @property
+    def note(self) -> str:
+        """What the marks are."""
+        return NOTE + (RINGS if any(point.certified is not None for point in self.points) else "")
 
     @property
     def said(self) -> str:
@@ -71,8 +78,8 @@ class Against:
             _cross(axes, point, ink)
         left, bottom = _ends(self.points)
         axes.plot([0, 100], [0, 100], color=ink.muted, lw=0.9, ls=(0, (4, 3)), zorder=0)
-        axes.set_xlim(left, 100.5)
-        axes.set_ylim(bottom, 100.5)
+        axes.set_xlim(left, _end(left))
+        axes.set_ylim(bottom, _end(bottom))
         axes.set_xlabel("clean accuracy, %")
         axes.set_ylabel("worst-case accuracy, %")
         axes.grid(color=ink.grid, lw=0.7)
@@ -84,7 +91,8 @@ class Against:
         ordered = sorted(self.points, key=lambda point: -point.worst.value)
         lines = [_wrapped(point) for point in ordered]
         share = LINE / (self.size[1] - MARGIN)  # of the axes' height, for one line
-        wanted = [(100 * point.worst.value - bottom) / (100.5 - bottom) for point in ordered]
+        height = _end(bottom) - bottom
+        wanted = [(100 * point.worst.value - bottom) / height for point in ordered]
         places = spread(wanted, [share * (len(label) + 0.5) for label in lines])
         for point, label, place in zip(ordered, lines, places, strict=True):
             axes.annotate(
@@ -189,6 +197,11 @@ def _ends(points: Sequence[Point]) -> tuple[float, float]:
 
 def _rounded(share: float) -> float:
     return max(STEP * ((100 * share) // STEP), 0.0) - 0.5
+
+
+def _end(begin: float) -> float:
+    """Where an axis ends that begins there: a dot at 100 % is seen whole."""
+    return 100 + EDGE * (100 - begin)
 
 
 def _least(dot: Dot) -> float:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import shutil
 from pathlib import Path
 
 from robustcode.errors import StoreError
@@ -32,10 +35,21 @@ def write_files(
 
 
 def _write(file: Path, content: bytes) -> None:
+    """Write the whole file or leave it as it was: a model card is somebody's work."""
+    place = file.resolve()
+    temporary = place.with_name(f".{place.name}.{os.getpid()}.tmp")
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(content)
+        if file.exists() and not file.is_file():  # a pipe or a terminal; a folder is refused
+            file.write_bytes(content)
+            return
+        place.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(content)
+        if place.exists():
+            shutil.copymode(place, temporary)
+        temporary.replace(place)
     except OSError as cause:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise StoreError(
             f"cannot write {file}: {cause.strerror or cause}; make room or name another file"
         ) from cause

@@ -107,7 +107,7 @@ def taken_for(source: Source, sheet: Sheet) -> dict[int, Taken]:
     proposed = chosen["attack"].notna().to_numpy()
     if sheet.draws is None:
         known = chosen["prediction"].where(proposed, first["clean"])
-        wrong = (sheet.held[:, -1] == 0) & ~sheet.unknown[:, -1]
+        wrong = sheet.held[:, -1] == 0
         other = known.fillna(-1).to_numpy(int)[wrong]
         return _most(sheet.labels[wrong], other, np.ones(len(other)))
     votes = _votes(chosen["votes"].where(proposed, first["clean_votes"]), sheet.labels)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from robustcode.corrupted import notes_of
+from robustcode.corrupted import CLEAN, notes_of
 from robustcode.reports.corruption_charts import Errors, Reliability
 from robustcode.reports.grids import CLUSTERED, SAMPLED, Grid, counted, percent
 from robustcode.reports.parts import Part
@@ -45,11 +45,7 @@ def part_of(source: Source, place: int) -> Part | None:
             Reliability(
                 f"reliability{place}",
                 f"Is confidence deserved? {source.label}",
-                tuple(
-                    (name, tuple(map(tuple, bins)))
-                    for name, bins in summary["reliability"].items()
-                    if bins
-                ),
+                tuple(_confidences(summary["reliability"])),
             ),
         ),
         notes=tuple(f"{note[0].upper()}{note[1:]}." for note in notes_of(summary)) + (CSV,),
@@ -128,6 +124,17 @@ def lines_of(source: Source) -> tuple[tuple[str, tuple[tuple[int, float], ...]],
         (group, (clean, *((at, sum(e) / len(e)) for at, e in sorted(by_severity.items()))))
         for group, by_severity in found.items()
     )
+
+
+def _confidences(
+    told: Mapping[str, Sequence[Sequence[float]]],
+) -> Iterator[tuple[str, tuple[tuple[float, ...], ...]]]:
+    """What is clean, and of the severities the first, the middle and the last one."""
+    severities = [name for name in told if name != CLEAN]
+    last = len(severities) - 1
+    for name in dict.fromkeys([CLEAN, *(severities[n] for n in (0, last // 2, last))]):
+        if told.get(name):
+            yield name, tuple(map(tuple, told[name]))
 
 
 def _grids(source: Source) -> Iterator[Grid]:

@@ -131,7 +131,7 @@ def _finish(figure: Figure, axes: Axes, ink: Ink) -> None:
     axes.grid(axis="y", color=ink.grid, lw=0.7)
     axes.set_axisbelow(True)
     legend = figure.legend(
-        *axes.get_legend_handles_labels(), loc="outside upper center", ncols=6, frameon=False
+        *axes.get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False
     )
     for text in legend.get_texts():
         text.set_parse_math(False)

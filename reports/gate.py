@@ -157,15 +157,21 @@ def judge(run: Run, asked: Asked, baseline: Run | None = None) -> Verdict:
             "nothing was asked of the run; give a minimum, such as --min-robust 45%, or --baseline"
         )
     source, *earlier = sources([run, *filter(None, [baseline])])
-    _refuse_pilot(source)
+    _refuse_part(source)
     conditions = [_minimum(measured(source, what), least) for what, least in asked.minima.items()]
     for before in earlier:
-        _refuse_pilot(before)
+        _refuse_part(before)
         conditions += [_no_loss(loss) for loss in losses(source, before, asked.alpha)]
     return Verdict(run, (*conditions, _sound(source, asked.allow_findings)))
 
 
-def _refuse_pilot(source: Source) -> None:
+def _refuse_part(source: Source) -> None:
+    """ConfigError if the run is a part of an evaluation, or was read in part."""
+    if source.run.gap is not None:
+        raise ConfigError(
+            f"{source.run.path} was read in part ({source.run.gap.said}), and what is missing may "
+            "be anything; run its command again to finish it"
+        )
     tested, count = (source.run.summary.get(key) for key in ("tested", "samples"))
     if isinstance(tested, int) and isinstance(count, int) and tested > count:
         raise ConfigError(

@@ -108,7 +108,8 @@ def proved_over_eps(pair: Pair, eps: float) -> Course:
     samples = pair.found.table["sample"]
     radius = pair.proof.run.certificates.set_index("sample").loc[samples, "radius"]
     told = tuple(at(place) for place in places(radius, eps, [_own_eps(pair)]))
-    return Course(f"certified by {pair.found.method}", "certified", len(samples), told, Side.BEFORE)
+    name = f"certified by {pair.found.method}"
+    return Course(name, "certified", len(samples), told, Side.BEFORE, (eps,))
 
 
 def _own_eps(pair: Pair) -> float:

@@ -103,7 +103,15 @@ def _told(
         "ruleId": rule,
         "level": level,
         "message": {"text": _inert(text)},
-        "locations": [{"physicalLocation": {"artifactLocation": _spec(source.run)}}],
+        # Of the file as a whole; hosts do not show what has no line.
+        "locations": [
+            {
+                "physicalLocation": {
+                    "artifactLocation": _spec(source.run),
+                    "region": {"startLine": 1},
+                }
+            }
+        ],
         "properties": properties,
     }
 

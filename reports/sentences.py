@@ -63,21 +63,24 @@ def group_verdict(group: Comparison, rows: dict[str, list[Row]]) -> str:
         return f"{setting}, all attacked runs keep the same worst-case accuracy, {stated(best)}."
     return (
         f"{setting}, {best.run} keeps the highest worst-case accuracy, {stated(best)}, and "
-        f"{least.run} the lowest, {stated(least)}; {_told_apart(group, best.run)}."
+        f"{least.run} the lowest, {stated(least)}; {_told_apart(group, best.run, least.run)}."
     )
 
 
-def _told_apart(group: Comparison, best: str) -> str:
-    """What the paired tests say of the highest of several runs."""
+def _told_apart(group: Comparison, best: str, least: str) -> str:
+    """What the paired tests say of the highest and of the lowest of several runs."""
+    two = len(group.contrasts) == 1
     if not any(contrast.resolved for contrast in group.contrasts):
-        which = "do not tell the two" if len(group.contrasts) == 1 else "tell no two of them"
-        return f"these samples {which} apart"
-    others = group.unresolved(best)
+        return f"these samples {'do not tell the two' if two else 'tell no two of them'} apart"
+    if two:
+        return "these samples tell the two apart"
+    others, lower = group.unresolved(best), group.unresolved(least)
+    said = f"tell {best} from every other run"
     if others:
-        return f"these samples do not tell {best} from {_listed(others)}"
-    return "these samples tell " + (
-        "the two apart" if len(group.contrasts) == 1 else f"{best} from every other run"
-    )
+        said = f"do not tell {best} from {_listed(others)}"
+    if lower:
+        said += f", {'nor' if others else 'and do not tell'} {least} from {_listed(lower)}"
+    return f"these samples {said}"
 
 
 def _listed(names: Sequence[str]) -> str:

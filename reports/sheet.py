@@ -60,9 +60,9 @@ class Sheet:
 
         The first column is the sample itself. Without chance it is the least so far. Of a random
         defence it is that of the proposal which the draws that choose show to be the worst so far,
-        as in Record.selected: of equals the first if they leave no chance, else the last. What
-        these draws say of the sample itself is not kept: where a later proposal was chosen, the
-        best of the earlier ones stands for the sample, though it may be no worse.
+        of equals the last, until it is the one that was selected in the end. What these draws say
+        of the sample itself is not kept: where a later proposal was selected, the worst of the
+        earlier ones stands for the sample, though the sample itself may be no better.
         """
         if self.draws is None:
             return np.fmin.accumulate(np.column_stack([self.clean, self.shares]), axis=1)
@@ -71,7 +71,7 @@ class Sheet:
         beaten, ended = self.selected.any(1), np.zeros(len(self.clean), dtype=bool)
         for place in range(len(self.names)):
             choosing, share = self.choosing[:, place], self.shares[:, place]
-            worse = (choosing < least) | ((choosing == least) & (least > 0))
+            worse = choosing <= least
             worse &= beaten & ~ended & np.isfinite(choosing) & ~np.isnan(share)
             chosen = self.selected[:, place] & ~np.isnan(share)
             ended |= chosen

@@ -83,7 +83,7 @@ class Stairs:
             room = 0.02 * (last - first or 1.0)
             axes.set_xlim(first - room, last + room)
             if all(course.side is Side.NONE for course in self.courses):  # counts of something
-                axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
+                axes.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10], integer=True))
         axes.set_ylim(-2, 102)
         if self.edge is not None:
             axes.axvline(self.edge[0], color=ink.muted, lw=0.9, ls=(0, (4, 2)))

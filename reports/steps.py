@@ -120,7 +120,7 @@ def accuracy(shares: NDArray[np.float64], draws: int | None) -> tuple[float, flo
 
 
 def places(jumps: ArrayLike, last: float, kept: Iterable[float] = ()) -> list[float]:
-    """Where a course is told: at 0, at ``last``, at ``kept``, and where most of its jumps are.
+    """Where a course is told: at 0, at ``last``, at ``kept`` between them, and where it falls most.
 
     ``jumps`` is where single samples change. Jumps that are near each other are one, at the last of
     them; of too many those are taken between which equally many samples change.
@@ -128,7 +128,8 @@ def places(jumps: ArrayLike, last: float, kept: Iterable[float] = ()) -> list[fl
     >>> places([0.5, 0.2, 0.2], 1.0)
     [0.0, 0.2, 0.5, 1.0]
     """
-    asked = thinned(sorted({0.0, float(last), *map(float, kept)}), PLACES)
+    inside = {float(place) for place in kept if 0 <= place <= last}
+    asked = thinned(sorted({0.0, float(last), *inside}), PLACES)
     where = np.sort(np.asarray(jumps, dtype=float))
     # A jump near the end is at the end, where the course is told anyway.
     where = where[(where > 0) & (where < last * (1 - NEAR))]

@@ -509,7 +509,7 @@ def gate(
     ] = None,
     baseline: Annotated[
         Path | None,
-        typer.Option(help="An earlier run of the same evaluation, against which none may be lost."),
+        typer.Option(help="An earlier run of the same evaluation: no accuracy may be lost."),
     ] = None,
     alpha: Annotated[str, typer.Option(help="Of the tests of a loss, two-sided.")] = "0.05",
     allow_findings: Annotated[
@@ -671,8 +671,9 @@ def list_(
     what: Annotated[
         str | None,
         typer.Argument(
-            help="attacks, defenses, adversaries, models, data, recipes, methods, corruptions, rules, "
-            "suites, checks, or the attacks of a library: torchattacks, foolbox; their names if not given."
+            help="attacks, defenses, adversaries, models, data, recipes, methods, corruptions, "
+            "rules, suites, checks, or the attacks of a library: torchattacks, foolbox; their "
+            "names if not given."
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
@@ -802,8 +803,8 @@ def _certify(spec: Any, out: Path, quiet: bool) -> None:
 
 def _corrupt(spec: Any, out: Path, quiet: bool) -> None:
     """Run and print error in percent, NLL and calibration error, by corruption and on average."""
-    from robustcode.corrupting import corrupt
     from robustcode.corrupted import notes_of
+    from robustcode.corrupting import corrupt
     from robustcode.summary import tally
 
     summary = corrupt(spec, out, show=not quiet).summary
@@ -820,8 +821,9 @@ def _corrupt(spec: Any, out: Path, quiet: bool) -> None:
     groups = means["groups"] if len(means["groups"]) > 1 else {}
     cells += [(f"mean of {group}", *none, *_averages(row)) for group, row in groups.items()]
     cells.append((f"mean of all {means['all']['cells']}", *none, *_averages(means["all"])))
-    heads = ("error, %", *map(str, severities), "mean", "95 % interval", "NLL", "calib.")
-    _print_table(heads, cells, notes_of(summary))
+    heads = ("error, %", *map(str, severities), "mean", "95 %", "NLL", "calib.")
+    counted = "95 %: the interval of the mean; a sample counts once in it, however often spoilt"
+    _print_table(heads, cells, [counted, *notes_of(summary)])
     _print_findings(summary["findings"])
     _say(f"checks: {tally(line['status'] for line in summary['checks'])}")
     typer.echo(out)
@@ -831,7 +833,7 @@ def _averages(row: Any) -> tuple[str, ...]:
     """Error and its interval in percent, NLL, and calibration error."""
     low, high = (f"{100 * (1 - row[end]):.1f}" for end in ("high", "low"))
     told = [f"{row[what]:.3f}" if row[what] is not None else "" for what in ("nll", "calibration")]
-    return (f"{100 * (1 - row['accuracy']):.1f}", f"{low} to {high}", *told)
+    return (f"{100 * (1 - row['accuracy']):.1f}", f"{low}-{high}", *told)
 
 
 def _evaluate(spec: Any, out: Path, quiet: bool) -> None:

@@ -121,7 +121,7 @@ def _recomputed(
     read = read_certificates if proofs else read_records
     table = read(listed(path, there, "certificates/" if proofs else "records/"))
     if table.empty:
-        raise StoreError(f"{path} has no shard that is intact; run the same command again to go on")
+        raise StoreError(f"{path} has no intact shard; run the same command again to go on")
     count = int(table["sample"].nunique())
     asked = salvage.asked_of(spec, manifest, outcome[0] if outcome else None)
     if asked is not None and asked < count:

@@ -369,15 +369,15 @@ def load_run(path: Path | str, partial: bool = False) -> Run:
     """
     path = Path(path)
     manifest = _manifest(path)
-    spec = _spec(path)
-    if partial:
-        return Run(path, spec, *in_part(path, manifest, spec))
-    if manifest["status"] == "running":
+    if manifest["status"] == "running" and not partial:
         shards = manifest["shards"]
         raise StoreError(
             f"{path} is not finished ({shards.get('done')} of {shards.get('expected')} shards); "
             "run the same command again to go on, or read what is there with --partial"
         )
+    spec = _spec(path)
+    if partial:
+        return Run(path, spec, *in_part(path, manifest, spec))
     summary, findings = outcome_of(path, spec)
     return Run(path, spec, manifest, summary, findings)
 
@@ -392,6 +392,8 @@ def folders_of(paths: Iterable[Path]) -> tuple[list[Path], list[str]]:
             continue
         table = read_json(file)
         refuse_other_schema(file, table)
+        if isinstance(table, dict) and not table.get("points"):
+            raise StoreError(f"{path} is a curve without points; run its command again")
         held(file, table, contract.CURVE)
         folders += [path / point["run"] for point in table["points"]]
         begun = {point.get("threat") for point in table["points"]}
@@ -408,7 +410,7 @@ def _manifest(path: Path) -> dict[str, Any]:
         raise StoreError(
             f"{path} is not a run folder: it has no manifest.json; name the --out of a run"
         )
-    found = read_json(path / "manifest.json")
+    found = read_table(path / "manifest.json")
     refuse_other_schema(path / "manifest.json", found)
     return dict(held(path / "manifest.json", found, contract.MANIFEST))
 
@@ -454,7 +456,7 @@ def read_table(path: Path) -> dict[str, Any]:
     """A JSON file that holds an object; StoreError if it holds anything else."""
     value = read_json(path)
     if not isinstance(value, dict):
-        raise StoreError(f"{path} is no manifest: it holds a {type(value).__name__}")
+        raise StoreError(f"{path} is no manifest: it holds a {type(value).__name__}; {AGAIN}")
     return value
 
 

@@ -141,7 +141,7 @@ def test_a_report_sets_the_adversaries_side_by_side(
     names = {"solo": named, "batch": f"{named} against batch"}
     names["collusion"] = f"{named} against collusion"
     for name, run in adversaries.items():
-        (row,) = [line for line in table.splitlines() if line.startswith(f"| {names[name]} |")]
+        (row,) = [line for line in table.splitlines() if f"| {names[name]} |" in line]
         for what in ("clean", "robust"):
             # Halves may be rounded either way.
             percent = 100 * run.summary[what]["accuracy"]

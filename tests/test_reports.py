@@ -467,7 +467,7 @@ def test_a_run_that_only_certifies_is_reported_without_an_attacked_number(tmp_pa
     ("spoil", "error", "message"),
     [
         (lambda run: (run / "manifest.json").unlink(), StoreError, "manifest"),
-        (lambda run: (run / "manifest.json").write_text('{"schema": 1}'), StoreError, "finished"),
+        (lambda run: (run / "manifest.json").write_text('{"schema": 1}'), StoreError, "status"),
         (lambda run: (run / "records/shard-00000.jsonl").write_text("{}"), StoreError, "altered"),
         (lambda run: (run / "summary.json").write_text("{"), StoreError, "summary.json"),
     ],

@@ -307,7 +307,13 @@
     field.attack.parentElement.hidden = attacks.length === 0;
     element("from-label").textContent = run.radius ? "Radius from" : "Distance from";
     const draws = run.draws ? `, ${plural(run.draws, "draw")} each` : "";
-    element("caption").textContent = `Samples of ${run.run} in ${run.threat}${draws}`;
+    const lack =
+      run.missing === null
+        ? "; an unknown number of samples is missing"
+        : run.missing > 0
+          ? `; ${count(run.missing)} of ${plural(run.rows + run.missing, "sample")} are missing`
+          : "";
+    element("caption").textContent = `Samples of ${run.run} in ${run.threat}${draws}${lack}`;
     sort = { key: "sample", down: false };
     page = 0;
   };

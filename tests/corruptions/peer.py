@@ -11,20 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 
 NEEDED = ("imagecorruptions", "skimage", "cv2")
 
 
 def load() -> Any:
-    """The module that holds its corruptions and their helpers; skips where it is not installed.
+    """The module that holds its corruptions and their helpers; LookupError if it is not installed.
 
     Release 1.1.2 imports pkg_resources, which setuptools has given up, asks NumPy 1 for float_ and
     scikit-image before 0.19 for multichannel.
     """
     for name in NEEDED:
         if importlib.util.find_spec(name) is None:
-            pytest.skip(f"needs {name} to compare with: pip install imagecorruptions")
+            raise LookupError(f"needs {name} to compare with: pip install imagecorruptions")
     if "imagecorruptions.corruptions" in sys.modules:
         return sys.modules["imagecorruptions.corruptions"]
     found = importlib.util.find_spec("imagecorruptions")

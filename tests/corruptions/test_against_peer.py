@@ -56,7 +56,10 @@ def _loader() -> ModuleType:
 
 @pytest.fixture(scope="module")
 def peer() -> Any:
-    return _loader().load()
+    try:
+        return _loader().load()
+    except LookupError as missing:
+        pytest.skip(str(missing))
 
 
 @pytest.fixture(scope="module")
@@ -140,11 +143,12 @@ ALIKE = {
 
 
 @pytest.mark.parametrize("name", ALIKE)
-@pytest.mark.parametrize("severity", [1, 3, 5])
+@pytest.mark.parametrize("severity", [1, 5])
 def test_is_alike_where_it_is_random(
     name: str, severity: int, peer: Any, photographs: list[Levels]
 ) -> None:
-    images = np.stack(photographs[:40])
+    # The peer scatters pixel by pixel in Python, 10 ms an image.
+    images = np.stack(photographs[: 12 if name == "glass_blur" else 40])
     mine = np.stack([ours(name, x, severity, n) for n, x in enumerate(images)]) - images
     other = np.stack([theirs(peer, name, x, severity, n) for n, x in enumerate(images)]) - images
     found, wanted = moments(mine), moments(other)
@@ -156,10 +160,10 @@ def test_is_alike_where_it_is_random(
 
 @pytest.mark.parametrize("decay", [1.5, 2.0, 3.0])
 def test_plasma_is_alike(decay: float, peer: Any) -> None:
-    """Mean, deviation and the step from pixel to pixel of 150 surfaces each."""
+    """Mean, deviation and the step from pixel to pixel of 100 surfaces each."""
     np.random.seed(0)  # its own generator is the global one
-    mine = np.stack([plasma(32, 32, decay, np.random.default_rng(n)) for n in range(150)])
-    other = np.stack([peer.plasma_fractal(32, decay) for _ in range(150)])
+    mine = np.stack([plasma(32, 32, decay, np.random.default_rng(n)) for n in range(100)])
+    other = np.stack([peer.plasma_fractal(32, decay) for _ in range(100)])
     assert mine.mean() == pytest.approx(other.mean(), abs=0.03)
     assert mine.std() == pytest.approx(other.std(), rel=0.06)
     steps = [np.abs(np.diff(surfaces, axis=1)).mean() for surfaces in (mine, other)]

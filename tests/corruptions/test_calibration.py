@@ -46,8 +46,8 @@ def test_empty_bins_are_no_bins() -> None:
 
 
 def test_a_calibrated_source_has_no_error_on_average_and_a_plain_one() -> None:
-    """Mean over 400 data sets: nothing but chance in ``squared``; ``ece`` never sees the truth."""
-    found = [calibration(*source(300, 0.0, seed)) for seed in range(400)]
+    """Mean over 250 data sets: nothing but chance in ``squared``; ``ece`` never sees the truth."""
+    found = [calibration(*source(300, 0.0, seed)) for seed in range(250)]
     squares = np.array([one.squared for one in found])
     error = squares.std() / math.sqrt(len(squares))
     assert abs(squares.mean()) < 4 * error
@@ -57,7 +57,7 @@ def test_a_calibrated_source_has_no_error_on_average_and_a_plain_one() -> None:
 
 @pytest.mark.parametrize("over", [0.05, 0.1])
 def test_an_error_is_found_without_bias(over: float) -> None:
-    found = [calibration(*source(300, over, seed)) for seed in range(400)]
+    found = [calibration(*source(300, over, seed)) for seed in range(250)]
     squares = np.array([one.squared for one in found])
     # Every confidence is above ``over`` here: the distance is the same everywhere.
     assert abs(squares.mean() - over**2) < 4 * squares.std() / math.sqrt(len(squares))
@@ -66,10 +66,10 @@ def test_an_error_is_found_without_bias(over: float) -> None:
 @pytest.mark.parametrize("over", [0.0, 0.03, 0.1])
 @pytest.mark.parametrize("samples", [200, 1000])
 def test_its_interval_covers_the_truth(over: float, samples: int) -> None:
-    found = [calibration(*source(samples, over, seed)) for seed in range(300)]
+    found = [calibration(*source(samples, over, seed)) for seed in range(200)]
     covered = np.mean([one.low <= over <= one.high for one in found])
-    # 95 % less three deviations of a share of 300.
-    assert covered > 0.95 - 3 * math.sqrt(0.95 * 0.05 / 300)
+    # 95 % less three deviations of a share of 200.
+    assert covered > 0.95 - 3 * math.sqrt(0.95 * 0.05 / 200)
     assert all(one.low <= one.error <= one.high for one in found)
 
 

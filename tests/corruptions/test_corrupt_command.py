@@ -1,4 +1,4 @@
-"""The `corrupt` command: its run folder, its numbers, and that nothing but the request moves them."""
+"""The `corrupt` command: its run folder, its numbers, and what must not move them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from robustcode.calibration import calibration
 from robustcode.cli import app, call
 from robustcode.components import Component
 from robustcode.config import CorruptSpec, describe_corruptions, read_spec
-from robustcode.corruptions import Scale, every
+from robustcode.corruptions import CORRUPTIONS, Scale, every
 from robustcode.defenses import DEFENSES, Confidence, Defense, Identity
 from robustcode.errors import ConfigError, StoreError
 from robustcode.seeds import Streams
@@ -157,7 +157,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(
     plain: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "run"
-    wrote = spoiling.write_atomic
+    wrote = store.write_atomic
     left = 4
 
     def dies(path: Path, data: bytes) -> str:
@@ -335,7 +335,7 @@ def test_scores_that_are_no_numbers_have_no_nll(tmp_path: Path) -> None:
 
 
 def test_mates_are_spoilt_as_inputs_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A defence that classifies batches meets images of one weather only, and clean ones cleanly."""
+    """A defence that classifies batches meets images of one weather only."""
     seen: dict[str, list[float]] = {}
     among = spoiling._among_its_like
 
@@ -359,7 +359,7 @@ def test_mates_are_spoilt_as_inputs_are(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_a_cell_is_spoilt_by_stream_and_not_by_place() -> None:
     x = torch.rand(6, 3, 16, 16)
-    cell = Cell("snow", 3, spoiling.CORRUPTIONS.get("snow")())
+    cell = Cell("snow", 3, CORRUPTIONS.get("snow")())
     whole = cell.spoil(x, Scale.CIFAR_10_C, streams(6))
     assert torch.equal(whole[4:5], cell.spoil(x[4:5], Scale.CIFAR_10_C, streams(6)[4:5]))
 

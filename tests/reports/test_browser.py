@@ -14,6 +14,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ import pandas as pd
 import pytest
 
 import robustcode
-from robustcode.records import Record, table_of, to_lines
+from robustcode.records import Record, from_lines, table_of, to_lines
 from robustcode.reports import report
 from robustcode.store import Run, load_run
 from robustcode.summary import summarise
@@ -61,8 +62,10 @@ Get = Callable[[str], Path]
 def run_of(tmp_path_factory: pytest.TempPathFactory) -> Get:
     """A run by its name, made when it is first asked for."""
     folder = tmp_path_factory.mktemp("runs")
-    given: dict[str, Any] = {"model": "digits_cnn", "data": "digits", "samples": SAMPLES}
-    given |= {"threat": "linf:0.05", "progress": False}
+    given: dict[str, Any] = {
+        **{"model": "digits_cnn", "data": "digits", "samples": SAMPLES},
+        **{"threat": "linf:0.05", "progress": False},
+    }
 
     @cache
     def made(name: str) -> Path:
@@ -74,7 +77,8 @@ def run_of(tmp_path_factory: pytest.TempPathFactory) -> Get:
         elif name == "proved":
             robustcode.certify(**given, out=out, method="crown")
         elif name == "random":
-            noisy = given | {"defense": "gaussian-noise:sigma=0.2", "threat": "linf:0.1"}
+            defense = "gaussian-noise:sigma=0.2"
+            noisy: dict[str, Any] = {**given, "threat": "linf:0.1", "defense": defense}
             robustcode.attack(**noisy, out=out, attacks=ATTACKS[1:], draws=10)
         else:
             robustcode.doctor(**given, out=out, attacks=ATTACKS[1:])
@@ -118,10 +122,12 @@ def visit(browser: Browser) -> Visit:
             if not url.startswith(("data:", file.as_uri())):
                 heard.append(f"request for {url}")
 
-        view = {"width": size[0], "height": size[1]}
-        with browser.new_context(viewport=view, offline=True, **given) as context:
+        width, height = size
+        with browser.new_context(
+            viewport={"width": width, "height": height}, offline=True, **given
+        ) as context:
             page = context.new_page()
-            page.set_default_timeout(5_000)
+            page.set_default_timeout(30_000)
             page.on("console", lambda message: heard.append(f"console: {message.text}"))
             page.on("pageerror", lambda error: heard.append(f"error: {error}"))
             page.on("request", lambda request: asked(request.url))
@@ -220,16 +226,17 @@ def test_tables_sort_by_any_column(page_of: Get, visit: Visit) -> None:
                 cells = table.evaluate(CELLS, at)
                 assert sorted(cells) == sorted(before)
                 if "number" in (head.get_attribute("class") or ""):
-                    numbers = [leading(cell) for cell in cells if leading(cell) is not None]
+                    numbers = [number for cell in cells for number in leading(cell)]
                     assert numbers == sorted(numbers, reverse=order == "descending")
             assert table.locator("[aria-sort]").count() == 1
             head.get_by_role("button").press("Enter")
             assert table.evaluate(CELLS, at) == before
 
 
-def leading(cell: str) -> float | None:
+def leading(cell: str) -> list[float]:
+    """The number that a cell begins with, if it does."""
     found = re.match(r"[<>≤≥~]?\s*(-?[\d,]*\.?\d+(?:e[-+]?\d+)?)", cell)
-    return float(found[1].replace(",", "")) if found else None
+    return [float(found[1].replace(",", ""))] if found else []
 
 
 # Every sample that the table lists, page after page.
@@ -277,8 +284,8 @@ def facts(run: Run) -> pd.DataFrame:
     for attack, own in right.groupby(records.attack):
         table[f"broken:{attack}"] = ~own.set_axis(records["sample"][own.index]) & table.before
     broken = table.filter(like="broken:")
-    for attack in broken:
-        table[attack.replace("broken", "only")] = broken[attack] & (broken.sum(axis=1) == 1)
+    for how, fell in broken.items():
+        table[str(how).replace("broken", "only")] = fell & (broken.sum(axis=1) == 1)
     worst = records[records.selected].set_index("sample")
     table["worst"] = worst.attack.where(table.before)
     table["distance"] = worst.distance.map("{:.4g}".format).astype(float).where(table.before)
@@ -438,7 +445,7 @@ def test_a_link_keeps_the_filters(page_of: Get, visit: Visit) -> None:
     with visit(page_of("several"), fragment=kept) as page:
         assert listed(page) == wanted
         page.evaluate("location.hash = '#samples?run=9&verdict=none&sort=x&page=y&record=z'")
-        playwright.expect(page.locator("#explorer-run")).to_have_value("1")
+        playwright.expect(page.locator("#explorer-run")).to_have_value("1", timeout=30_000)
         assert len(listed(page)) == SAMPLES
 
 
@@ -453,21 +460,16 @@ def test_without_scripts_the_page_says_where_the_samples_are(page_of: Get, visit
 def large(run_of: Get, tmp_path: Path) -> Path:
     """The attacked run with its samples and its attacks again and again: 10,000 under six."""
     run = load_run(run_of("attacked"))
-    rows = run.records.to_dict("records")
-    own: dict[int, list[dict[str, Any]]] = {}
-    for row in rows:
-        own.setdefault(int(row["sample"]), []).append({str(key): row[key] for key in row})
-    records = []
-    for sample in range(10_000):
-        for again in ("", " again"):
-            for row in own[sample % SAMPLES]:
-                prediction = {key: int(row[key]) for key in ("clean", "prediction")}
-                named = {"sample": sample, "attack": row["attack"] + again, "rebatched": None}
-                named |= {
-                    "selected": row["selected"] and not again,
-                    "correct": bool(row["correct"]),
-                }
-                records.append(Record(**(row | prediction | named)))
+    (file,) = (run.path / "records").iterdir()
+    own: dict[int, list[Record]] = {}
+    for row in from_lines(file.read_bytes(), str(file)):
+        own.setdefault(row.sample, []).append(row)
+    records = [
+        replace(row, sample=sample, attack=row.attack + again, selected=row.selected and not again)
+        for sample in range(10_000)
+        for again in ("", " again")
+        for row in own[sample % SAMPLES]
+    ]
     lines, names = to_lines(records), list(dict.fromkeys(row.attack for row in records))
     cost = run.manifest["shards"]["files"]["shard-00000"]["cost"]
     shard = {"cost": {**cost, "attack_seconds": dict.fromkeys(names, 1.0)}}

@@ -498,6 +498,8 @@ def test_more_runs_than_letters_have_two(tmp_path: Path) -> None:
         ((20, 21, 22), "these samples tell no two of them apart."),
         ((5, 20, 90), "these samples tell keeps90 from every other run."),
         ((5, 89, 90), "these samples do not tell keeps90 from keeps89."),
+        ((4, 5, 90), "tell keeps90 from every other run, and do not tell keeps4 from keeps5."),
+        ((4, 5, 89, 90), "do not tell keeps90 from keeps89, nor keeps4 from keeps5."),
     ],
 )
 def test_the_verdict_says_what_the_samples_tell_apart(

@@ -1,4 +1,4 @@
-"""A run of corruptions on a page: its numbers recomputed by another way, its charts, its verdict."""
+"""A run of corruptions on a page: its numbers by another way, its charts, its verdict."""
 
 from __future__ import annotations
 
@@ -149,7 +149,8 @@ def test_scores_that_are_no_numbers_leave_cells_empty() -> None:
     _, losses, calibrations = part.grids
     assert losses.rows[0][5] == calibrations.rows[0][5] == ""
     assert losses.rows[1][5] != ""
-    assert [name for name, _ in part.drawings[1].lines][0] == "severity 1"  # type: ignore[attr-defined]
+    assert "severity 1" in part.drawings[1].said
+    assert "clean" not in part.drawings[1].said
 
 
 def test_other_runs_have_no_such_part() -> None:
@@ -175,7 +176,8 @@ def test_lines_begin_at_the_clean_error() -> None:
     table = answers()
     clean = 1 - table.query("severity == 0")["correct"].astype(float).mean()
     for group, points in lines_of(source()):
-        assert points[0] == (0, pytest.approx(clean))
+        assert points[0][0] == 0
+        assert points[0][1] == pytest.approx(clean)
         names = [name for name, of in GROUPS.items() if of == group]
         for severity, error in points[1:]:
             own = table[table["corruption"].isin(names) & (table["severity"] == severity)]
@@ -192,8 +194,9 @@ def test_charts_are_drawn_the_same_twice_and_are_inert(theme: Theme) -> None:
         assert picture == shown(drawing, theme)
         ET.fromstring(picture)
         assert b"<script" not in picture
-        assert drawn(drawing) == drawn(drawing)
         assert drawing.stem.isalnum()
+        if theme is Theme.LIGHT:
+            assert drawn(drawing).keys() == {"svg", "pdf"}
     assert "40.0 % at 5" in errors.said
     assert "70 % right at 0.90" in confidence.said
     assert "0.95" not in confidence.said, "two answers say nothing of how often one is right"

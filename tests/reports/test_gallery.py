@@ -204,7 +204,7 @@ def test_samples_of_no_whole_levels_are_kept_as_they_are(odd: float) -> None:
 
 
 @given(
-    arrays.array_shapes(min_dims=3, max_dims=3, max_side=12),
+    st.tuples(st.integers(1, 5), st.integers(1, 12), st.integers(1, 12)),
     st.integers(0, 2**32 - 1),
     st.floats(1e-3, 1),
 )
