@@ -42,7 +42,7 @@ class Errors:
             f"{name} {', '.join(f'{100 * error:.1f} % at {at}' for at, error in points)}"
             for name, points in self.lines
         ]
-        return f"{self.title}: {'; '.join(told)}."
+        return f"{'; '.join(told)}."
 
     @property
     def size(self) -> tuple[float, float]:
@@ -88,7 +88,7 @@ class Reliability:
             + ", ".join(f"{100 * right:.0f} % right at {at:.2f}" for at, right in self._shown(bins))
             for name, bins in self.lines
         ]
-        return f"{self.title}: {'; '.join(told)}."
+        return f"{'; '.join(told)}."
 
     @property
     def size(self) -> tuple[float, float]:

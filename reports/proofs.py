@@ -34,6 +34,13 @@ class Pair:
     found: Bracket
 
     @property
+    def complete(self) -> bool:
+        """Whether every certified sample was attacked, under the one eps that is certified."""
+        same = self.proof.fact("threat") == self.attack.fact("threat")
+        alone = not self.proof.run.spec.get("radii")
+        return same and alone and len(self.found.table) == len(self.proof.run.certificates)
+
+    @property
     def rows(self) -> list[Row]:
         """Certified and left by the attacks, with intervals, and the samples in each state."""
         count = len(self.found.table)

@@ -178,6 +178,9 @@ def _computed(sources: Sequence[Source], rows: Sequence[Row]) -> Iterator[tuple[
         yield "several differences", "holm1979simple"
     if any(row.kind == "corruption" for row in rows):
         yield "corruptions", "hendrycks2019benchmarking"
+    if any(row.calibration is not None for row in rows):
+        yield "calibration error", "guo2017calibration"
+        yield "calibration error", "kumar2019verified"
 
 
 def _software(sources: Sequence[Source]) -> Entry:

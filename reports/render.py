@@ -18,6 +18,7 @@ from robustcode.reports.drawing import drawn
 from robustcode.reports.escape import cell, latex, markdown
 from robustcode.reports.gaps import marked
 from robustcode.reports.grids import Grid
+from robustcode.reports.model_card import model_card
 from robustcode.reports.page import Page
 from robustcode.reports.table import Row
 from robustcode.reports.weaknesses import Weakness
@@ -33,8 +34,8 @@ def report(runs: Sequence[Path | str], out: Path | str, partial: bool = False) -
     The folder of a curve stands for its runs. With ``partial`` an unfinished or damaged run is
     reported as far as it is intact; what is missing is said with every number.
 
-    The files by what they are: html, md, tex, csv, json, and each figure by its name. The same
-    runs give the same bytes.
+    The files by what they are: html, md, tex, csv, json, and each figure and table and the rest by
+    its name; of one run a model card as well. The same runs give the same bytes.
     """
     if isinstance(runs, str | Path):
         raise ConfigError(f"runs = {str(runs)!r} is one path; give a list of run folders")
@@ -43,8 +44,11 @@ def report(runs: Sequence[Path | str], out: Path | str, partial: bool = False) -
     for run in read:
         run.check()
     page = marked(compose(read, not_begun), read)
+    files = render(page)
+    if len(read) == 1:
+        files["model_card.md"] = model_card(read[0]).encode("utf-8", "replace")
     out, written = Path(out), {}
-    for name, content in render(page).items():
+    for name, content in files.items():
         key = name.partition(".")[2] if name.startswith("report.") else name
         written[key] = _write(out / name, content)
     return written

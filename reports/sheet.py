@@ -62,7 +62,7 @@ class Sheet:
         defence it is that of the proposal which the draws that choose show to be the worst so far,
         of equals the last, until it is the one that was selected in the end. What these draws say
         of the sample itself is not kept: where a later proposal was selected, the worst of the
-        earlier ones stands for the sample, though the sample itself may be no better.
+        earlier ones stands for the sample, though the sample itself may be worse.
         """
         if self.draws is None:
             return np.fmin.accumulate(np.column_stack([self.clean, self.shares]), axis=1)

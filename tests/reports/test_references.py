@@ -208,6 +208,10 @@ def test_statistics_are_cited_where_they_were_used() -> None:
     assert {"athalye2018synthesizing", "korn1998confidence", "halmos1946theory"} <= set(
         keys(references([random]))
     )
+    corrupted = [Row(run="a", kind="corruption", name="fog", calibration=0.1)]
+    cites = {"hendrycks2019benchmarking", "guo2017calibration", "kumar2019verified"}
+    assert cites <= set(keys(references([plain], corrupted)))
+    assert not cites & set(keys(references([plain])))
     exact = keys(references([plain, plain], [row("exact McNemar")]))
     assert set(exact) & tests == {"mcnemar1947note", "holm1979simple"}
     inverted = keys(references([plain, random], [row("inverted interval")]))
