@@ -138,9 +138,7 @@ def _findings(findings: Sequence[Mapping[str, Any]]) -> list[str]:
         head = _text(f"{severity}: {finding.get('code', 'unnamed')}")
         what = _text(f"{finding.get('what', '')}")
         remedy = _text(f"{finding.get('remedy', '')}")
-        shown.append(
-            _edged(severity, f"{head}<br>{what}" + (f"<br>→ {remedy}" if remedy else ""))
-        )
+        shown.append(_edged(severity, f"{head}<br>{what}" + (f"<br>→ {remedy}" if remedy else "")))
     if len(ordered) > SHOWN:
         shown.append(f"<p>{len(ordered) - SHOWN} more findings are in findings.json.</p>")
     return shown

@@ -88,6 +88,10 @@ def test_the_summary_is_recomputed_from_the_answers(plain: Run, noisy: Run) -> N
         lines = [cell for cell in summary["corruptions"] if cell["group"] == "weather"]
         accuracies = [cell["accuracy"] for cell in lines]
         assert means["groups"]["weather"]["accuracy"] == pytest.approx(np.mean(accuracies))
+        assert means["groups"]["weather"]["cells"] == len(lines) == 8
+        for what in ("nll", "ece"):
+            wanted_mean = np.mean([cell[what] for cell in lines])
+            assert means["groups"]["weather"][what] == pytest.approx(wanted_mean)
         squares = [cell["calibration_squared"] for cell in summary["corruptions"]]
         wanted_root = np.sqrt(max(0.0, float(np.mean(squares))))
         assert means["all"]["calibration"] == pytest.approx(wanted_root)

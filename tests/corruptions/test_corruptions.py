@@ -209,6 +209,13 @@ def test_blur_leaves_an_even_image_even(name: str) -> None:
         assert spoilt(name, np.full((32, 32, 3), 0.4), severity) == pytest.approx(0.4)
 
 
+def test_snow_falls_twice_the_second_time_upside_down() -> None:
+    """On black, which turns evenly pale, nothing else is to be seen."""
+    fallen = spoilt("snow", np.zeros((40, 40, 3)), 4)
+    assert fallen.std() > 0.01
+    assert np.allclose(fallen, fallen[::-1, ::-1], atol=1e-6)
+
+
 def test_smearing_along_rows_shifts_by_the_mean_step() -> None:
     """On a ramp a mean over steps is the ramp at the mean step, where no edge is near."""
     ramp = np.tile(np.arange(40.0), (9, 1))[..., None]

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from robustcode import certificates
 from robustcode.certificates import Certificate, status_of
 from robustcode.certified import summarise_proofs
+from robustcode.partial import Gap
 from robustcode.records import Record, table_of, to_lines
 from robustcode.reports.explorer import Explorer, embedded, explorer_of
 from robustcode.reports.proofs import pairs_of
@@ -285,6 +287,16 @@ def test_words_that_no_sample_needs_are_not_explained(tmp_path: Path) -> None:
     assert explorer is not None
     explained = [(one.column, [word for word, _ in one.words]) for one in explorer.meanings]
     assert explained == [("Verdict", ["robust", "broken"])]
+
+
+@pytest.mark.parametrize(("missing", "asked"), [(5, 7), (None, None), (0, 2)])
+def test_what_is_missing_is_counted(missing: int | None, asked: int | None, tmp_path: Path) -> None:
+    """Of a run that was read in part, as far as it is known what was asked for."""
+    records = [record(n, "pgd", n, selected=True) for n in range(2)]
+    run = load_run(attacked(tmp_path / "run", records))
+    explorer = explorer_of(sources([replace(run, gap=Gap(missing, asked))]))
+    assert explorer is not None
+    assert explorer.runs[0]["missing"] == missing
 
 
 def test_there_is_nothing_to_explore_without_samples() -> None:

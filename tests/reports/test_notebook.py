@@ -220,7 +220,7 @@ def test_the_fragment_stands_by_itself(run: Run) -> None:
 
 def test_hostile_names_are_text(tmp_path: Path) -> None:
     finding = dict.fromkeys(("code", "severity", "what", "remedy"), HOSTILE)
-    labels = {name: HOSTILE for name in ("model", "data", "threat", "defense")}
+    labels: dict[str, Any] = dict.fromkeys(("model", "data", "threat", "defense"), HOSTILE)
     rows = [record(0, HOSTILE, True), record(0, "=1+1", True)]
     run = run_of(tmp_path / "<b>run", rows, findings=[finding], **labels)
     page = Shown(run._repr_html_())
