@@ -18,8 +18,11 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install $(if $(CI),--qui
 # One thread each: small tensors gain nothing from more, and WORKERS processes share the cores.
 PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
-AXE := $(VENV)/share/axe-core/axe.min.js
+# What files of ours are held against and only npm has: by what browsers are asked for a page's
+# faults, and the schema of SARIF. Each is the one with this hash.
+NPM := $(VENV)/share/npm
 AXE_SHA512 := 1477dafa598d8d065f273d6af302aa203c02e83131707b7fa648cd41bd3d6b734f8c22a0dab86ee6a6f64b8afbe804b214d36db85a2826965edfb3a0b9d546b5
+SARIF_SHA512 := 0357ce84f77a21ce620e4e05f583f0d6a341e1717eefe22f891ef197caf617a433424c7972963d2ec1a4dab1318852047016e3a559d29b058606e9004a4890f4
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all check format bench peers build clean
@@ -75,15 +78,12 @@ $(VENV)/package: pyproject.toml constraints.txt
 $(VENV)/tools: $(VENV)/package
 	$(PIP) -c $(VENV)/constraints.txt --no-build-isolation --editable ".[dev,peers]"
 	$(PIP) -c $(VENV)/constraints.txt --no-deps torchattacks
-	@$(MAKE) --no-print-directory $(AXE) || echo "without axe-core its tests are skipped"
+	@$(MAKE) --no-print-directory --keep-going $(NPM)/axe.min.js $(NPM)/sarif.json || \
+		echo "what npm could not fetch is missing, and the tests that need it are skipped"
 	touch $@
 
-# What browsers are asked for faults of a page by; npm fetches it, and the hash is that of 4.14.1.
-$(AXE):
+$(NPM)/axe.min.js: FETCHED := axe-core@4.14.1 $(AXE_SHA512) axe.min.js
+$(NPM)/sarif.json: FETCHED := @microsoft/jest-sarif@1.0.0-beta.0 $(SARIF_SHA512) lib/schemas/sarif-2.1.0-rtm.5.json
+$(NPM)/axe.min.js $(NPM)/sarif.json:
 	mkdir -p $(@D)
-	cd $(@D) && npm pack --silent --fetch-retries 1 axe-core@4.14.1
-	$(BIN)/python -c 'import hashlib, sys; from pathlib import Path; \
-		found = hashlib.sha512(Path(sys.argv[1]).read_bytes()).hexdigest(); \
-		sys.exit(found != "$(AXE_SHA512)" and "axe-core is not the one that is known")' \
-		$(@D)/axe-core-4.14.1.tgz
-	tar -xzf $(@D)/axe-core-4.14.1.tgz -C $(@D) --strip-components 1 package/LICENSE package/axe.min.js
+	sh tests/npm_file.sh $(FETCHED) $@

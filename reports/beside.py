@@ -18,8 +18,8 @@ CHOSEN = (
     "value is the mean over its severities."
 )
 APART = (
-    "Nobody chooses a corruption, and an adversary is held to its budget: neither number bounds the "
-    "other."
+    "Nobody chooses a corruption, and an adversary is held to its budget: neither number bounds "
+    "the other."
 )
 OTHERS = "The two runs are of different samples: compare the rows of each with its own clean one."
 

@@ -199,16 +199,20 @@ def _compared(given: Runs, curves: Sequence[Series]) -> Body:
 
 
 def _with_brackets(body: Body, given: Runs) -> Body:
-    """Brackets before all else, since they say what is known from both sides."""
-    pairs, grids, charts = given.pairs, body.grids, body.charts
+    """With what is known from both sides: before all else of one defence, else after the others."""
+    pairs = given.pairs
+    grids: list[Grid] = [pair.grid for pair in pairs]
     if given.proofs and given.attacked:
-        grids = [proofs_grid(given.proofs, dict(given.rows)), *grids]
-    if pairs:
-        bars = tuple(pair.bar for pair in pairs)
-        charts = [Brackets("bracket", "Certified, undecided and broken samples", bars), *charts]
-        grids = [*(pair.grid for pair in pairs), *grids]
+        grids.append(proofs_grid(given.proofs, dict(given.rows)))
+    bars = Brackets(
+        "bracket", "Certified, undecided and broken samples", tuple(pair.bar for pair in pairs)
+    )
     rows = (*body.rows, *(row for pair in pairs for row in pair.rows))
-    return replace(body, grids=grids, charts=charts, rows=rows)
+    if len(given.attacked) == 1:
+        return replace(body, grids=[*grids, *body.grids], charts=[bars, *body.charts], rows=rows)
+    kept = len(body.grids) - len(given.own)
+    grids = [*body.grids[:kept], *grids, *body.grids[kept:]]
+    return replace(body, grids=grids, charts=[*body.charts, bars], rows=rows)
 
 
 def _both_sides(pairs: Sequence[Pair], rows: Mapping[str, list[Row]]) -> list[Row]:

@@ -48,7 +48,7 @@ def part_of(source: Source, place: int) -> Part | None:
                 tuple(_confidences(summary["reliability"])),
             ),
         ),
-        notes=tuple(f"{note[0].upper()}{note[1:]}." for note in notes_of(summary)) + (CSV,),
+        notes=(*(f"{note[0].upper()}{note[1:]}." for note in notes_of(summary)), CSV),
         rows=tuple(rows_of(source)),
     )
 

@@ -76,8 +76,8 @@ class Reliability:
     title: str
     lines: tuple[tuple[str, tuple[tuple[float, ...], ...]], ...]
     note: str = (
-        "Below the diagonal confidence is too high. Bins of fewer than 20 answers, or of fewer than "
-        "1 in 200, are left out here: chance moves them too far."
+        "Below the diagonal confidence is too high. Bins of fewer than 20 answers, or of fewer "
+        "than 1 in 200, are left out here: chance moves them too far."
     )
 
     @property

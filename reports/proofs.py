@@ -158,7 +158,7 @@ def proofs_grid(found: Sequence[Source], rows: Mapping[str, list[Row]]) -> Grid:
     return Grid(
         "Certified accuracy",
         ("run", "in", "what", "n", "accuracy, %", "95 % interval, %"),
-        ("text", "text", "text", "number", "number", "number"),
+        ("phrase", "word", "phrase", "number", "number", "number"),
         tuple(
             (label, threat, row.name, f"{row.samples:,}", accuracy_of(row), interval_of(row))
             for label, threat, row in lines

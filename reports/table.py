@@ -24,8 +24,8 @@ class Row:
     Attributes:
         run: the run's label in this report.
         kind: clean, attack, worst case, certified, certified curve, bracket, stochastic, compared
-            clean, compared worst case, difference, check, class, over eps, over passes, over draws
-            or corruption.
+            clean, compared worst case, compared certified, difference, rank, not compared, not
+            ranked, check, class, over eps, over passes, over draws or corruption.
         name: what was measured, such as the attack's name.
         settings: all settings of the attack or method.
         samples: how many samples the value is a mean over.
@@ -36,14 +36,16 @@ class Row:
         unfinished: samples of which nothing is known since a budget ended the attack; ``value`` and
             ``low`` count them as not right, ``most`` and ``high`` as right.
         most: what the value may be at most; only where there are unfinished samples.
-        p_value: exact McNemar test of a difference.
+        p_value: of a difference: McNemar's exact test, or where decisions are random the least
+            alpha at which the paired interval does not hold 0.
         p_holm: the same, adjusted for all differences in its comparison.
         forwards: model passes over all samples.
         backwards: likewise.
         seconds: wall-clock time.
         status: how a check went; only of checks, which measure no accuracy.
-        said: what it saw.
-        at: where along an axis the value lies: an eps, passes a sample, draws, a class, a severity.
+        said: what it saw; of a run that is not compared or not ranked, why.
+        at: where along an axis the value lies: an eps, passes a sample, draws, a class, a severity,
+            a rank.
         nll: mean negative log-likelihood of the labels, in nats.
         calibration: debiased calibration error, a fraction.
         missing: samples of the run that have no verdict and are in none of its numbers.

@@ -84,6 +84,7 @@ REPORTS_MAY_IMPORT = {
     "certificates",
     "certified",
     "components",
+    "corrupted",
     "errors",
     "intact",
     "partial",

@@ -169,7 +169,7 @@ def test_only_what_was_measured_is_drawn(files: Mapping[str, Path], tmp_path: Pa
     assert drawn_ones == sorted(f"pilot1{kind}" for kind in kinds)
     named = re.findall(r"!\[.*?\]\((pilot.*?)\)", files["md"].read_text())
     assert sorted(named) == [f"{stem}.svg" for stem in drawn_ones]
-    # One point is no curve, and a summary of another make is no reason to fail.
+    # One point is no curve, and figures of another make are no reason to fail.
     odd: Any = {
         "eps": [[0.1, 0.5]],
         "steps": "many",
@@ -177,7 +177,7 @@ def test_only_what_was_measured_is_drawn(files: Mapping[str, Path], tmp_path: Pa
         "gradients": [1],
         "draws": [3],
     }
-    for number, figures in enumerate((odd, [], "none", None)):
+    for number, figures in enumerate((odd, {}, None)):
         made = run_with(tmp_path / f"odd{number}", checks=CHECKS, figures=figures)
         report([made], tmp_path / f"o{number}")
         assert not list((tmp_path / f"o{number}").glob("pilot*"))

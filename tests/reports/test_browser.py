@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
-AXE = Path(os.environ.get("ROBUSTCODE_AXE") or Path(sys.prefix, "share/axe-core/axe.min.js"))
+AXE = Path(os.environ.get("ROBUSTCODE_AXE") or Path(sys.prefix, "share/npm/axe.min.js"))
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on the path"),
     # However many test processes there are, one of them has the browser and makes the pages.
