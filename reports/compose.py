@@ -9,6 +9,7 @@ from robustcode.errors import ConfigError
 from robustcode.reports.against import chart_of
 from robustcode.reports.checks import checkup_of
 from robustcode.reports.compare import comparisons
+from robustcode.reports.corruption import corruption_verdict
 from robustcode.reports.curve import Series, curve_dots, curve_grid, curve_verdict, series_of
 from robustcode.reports.drawing import Drawing
 from robustcode.reports.explorer import explorer_of
@@ -26,7 +27,7 @@ from robustcode.reports.references import bibtex, references
 from robustcode.reports.sections import parts_of
 from robustcode.reports.sentences import group_verdict, not_begun, verdict, warning
 from robustcode.reports.sides import group_grids, refusal_grids
-from robustcode.reports.table import Row, Source, rows_of, sources
+from robustcode.reports.table import CORRUPTED, Row, Source, rows_of, sources
 from robustcode.reports.weaknesses import weaknesses
 from robustcode.store import Run
 
@@ -55,7 +56,12 @@ class Runs:
     @property
     def attacked(self) -> list[Source]:
         """Those of attacks."""
-        return [source for source in self.found if not source.proves]
+        return [source for source in self.found if not source.proves and not source.corrupts]
+
+    @property
+    def corrupted(self) -> list[Source]:
+        """Those of corruptions."""
+        return [source for source in self.found if source.corrupts]
 
     @property
     def every(self) -> list[Row]:
@@ -96,7 +102,9 @@ def compose(runs: Sequence[Run], threats_left: Sequence[str] = ()) -> Page:
     cited = references(found, every)
     return Page(
         body.title,
-        body.verdict + not_begun(threats_left) + warning(findings, len(found)),
+        " ".join(filter(None, [body.verdict, *map(corruption_verdict, given.corrupted)]))
+        + not_begun(threats_left)
+        + warning(findings, len(found)),
         findings,
         tuple(body.grids),
         tuple(chart for chart in body.charts if chart.said),
@@ -112,10 +120,10 @@ def compose(runs: Sequence[Run], threats_left: Sequence[str] = ()) -> Page:
 
 def _body(given: Runs) -> Body:
     if not given.attacked:
-        return _proved(given)
+        return _proved(given) if given.proofs else _corrupted(given)
     if len(given.attacked) == 1 and given.pairs:
         return _bracketed(given)
-    if len(given.found) == 1:
+    if len(given.attacked) == 1 and not given.proofs:
         return _single(given)
     curves = series_of(given.attacked)
     if len(curves) == 1 and len(curves[0].members) == len(given.attacked):
@@ -123,17 +131,26 @@ def _body(given: Runs) -> Body:
     return _compared(given, curves)
 
 
+def _corrupted(given: Runs) -> Body:
+    """Corruptions alone: their sections say the rest."""
+    title = f"How well does {given.found[0].label.removesuffix(CORRUPTED)} bear corruptions?"
+    if len(given.found) > 1:
+        title = f"How well do they bear corruptions? {len(given.found)} runs side by side"
+    return Body(title, "", [], [])
+
+
 def _proved(given: Runs) -> Body:
     """Certificates alone."""
-    every, several = given.every, len(given.found) > 1
-    title = f"How robust is {given.found[0].label}?"
+    proofs, several = given.proofs, len(given.proofs) > 1
+    every = [row for source in proofs for row in given.rows[source.label]]
+    title = f"How robust is {proofs[0].label}?"
     if several:
-        title = f"What is proved? {len(given.found)} runs of certificates side by side"
+        title = f"What is proved? {len(proofs)} runs of certificates side by side"
     dots = _dots(_side_by_side(every) if several else every)
     return Body(
         title,
-        " ".join(proof_verdict(source, dict(given.rows)) for source in given.found),
-        [proofs_grid(given.found, dict(given.rows)), *given.own],
+        " ".join(proof_verdict(source, dict(given.rows)) for source in proofs),
+        [proofs_grid(proofs, dict(given.rows)), *given.own],
         [Dots("accuracy", "Certified", dots)],
     )
 
@@ -150,11 +167,13 @@ def _bracketed(given: Runs) -> Body:
 
 def _single(given: Runs) -> Body:
     """One run of attacks."""
+    (source,) = given.attacked
+    rows = given.rows[source.label]
     return Body(
-        f"How robust is {given.found[0].label}?",
-        verdict(given.found[0], given.every),
+        f"How robust is {source.label}?",
+        verdict(source, rows),
         given.own,
-        [Dots("accuracy", "Accuracy", _dots(given.every))],
+        [Dots("accuracy", "Accuracy", _dots(rows))],
     )
 
 

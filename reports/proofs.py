@@ -90,7 +90,7 @@ def pairs_of(found: Sequence[Source]) -> list[Pair]:
     """
     pairs = []
     for proof in (source for source in found if source.proves):
-        for attack in (source for source in found if not source.proves):
+        for attack in (source for source in found if not source.proves and not source.corrupts):
             if attack.verdicts.empty or not attack.whole:
                 continue
             try:

@@ -15,6 +15,8 @@ from robustcode.store import Run
 from robustcode.verdicts import verdicts_of
 
 WORST = "worst case over all attacks"
+# At the end of the name of what was corrupted and not attacked.
+CORRUPTED = " under corruptions"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -285,7 +287,7 @@ def name_of(source: Source) -> str:
     adversary = source.fact("adversary")
     name = name if adversary in ("", "solo") else f"{name} against {adversary}"
     if source.corrupts:
-        return f"{name} under corruptions"
+        return name + CORRUPTED
     certified = source.run.summary.get("certified") or {}
     return f"{name} by {certified.get('method')}" if source.proves else name
 

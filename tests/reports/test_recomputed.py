@@ -102,8 +102,8 @@ LABELS = {
     "crown": "digits_cnn by crown",
     "corrupted": "digits_cnn under corruptions",
     "noisy": f"digits_cnn with {NOISE} under corruptions",
-    "smooth": f"digits_cnn with {SMOOTH['defense']},noise=gaussian by smoothing",
-    "voted": f"digits_cnn with {SMOOTH['defense']},noise=gaussian",
+    "smooth": f"digits_cnn with {SMOOTH['defense']} by smoothing",
+    "voted": f"digits_cnn with {SMOOTH['defense']}",
     "coupled": "digits_cnn with coded-smoothing:k=8,ratio=1.5 against batch",
 }
 # Reports, by the runs they are of; the first of them is the full one.
@@ -473,7 +473,7 @@ def proof_rows(run: Folder) -> Iterator[Table]:
 
 def check_rows(run: Folder) -> Iterator[Table]:
     """As the run has them: they measure no accuracy."""
-    for check in run.checks["checks"]:
+    for check in json.loads((run.path / "summary.json").read_text())["checks"]:
         passes = {name: check.get(name) for name in ("forwards", "backwards")}
         told = {name: check[name] for name in ("status", "said")}
         yield run.row("check", check["code"], **passes, **told)
@@ -672,11 +672,11 @@ def corruption_rows(run: Folder) -> Iterator[Table]:
 MEASURED = ("samples", "value", "low", "high")
 
 
-def own_rows(run: Folder) -> Iterator[Table]:
-    """What a run says by itself."""
+def own_rows(run: Folder, beside: bool) -> Iterator[Table]:
+    """What a run says by itself; certificates may stand ``beside`` attacks on the same."""
     command = run.spec["command"]
     if command == "certify":
-        for rows in (proof_rows, radius_rows, proof_class_rows):
+        for rows in (proof_rows, *(() if beside else (radius_rows, proof_class_rows))):
             yield from rows(run)
     elif command == "corrupt":
         yield from corruption_rows(run)
@@ -788,8 +788,6 @@ def beside_rows(corrupted: Folder, attack: Folder) -> Iterator[Table]:
 
 def expected(runs: Sequence[Folder]) -> Iterator[Table]:
     """Every row of a report of these runs."""
-    for run in runs:
-        yield from own_rows(run)
     attacked = [run for run in runs if run.spec["command"] == "attack"]
     facts = ("model", "data", "defense")
     same = {
@@ -806,12 +804,16 @@ def expected(runs: Sequence[Folder]) -> Iterator[Table]:
     ]
     for proof, run in pairs:
         yield from bracket_rows(proof, run)
+    # What was attacked as it is proved, on all of its samples, is told with the attack.
+    told = {
+        proof.label
+        for proof, run in pairs
+        if not proof.spec.get("radii") and proof.spec["threat"] == run.spec["threat"]
+    }
+    for run in runs:
+        yield from own_rows(run, run.label in told)
     if len(attacked) > 1:
         yield from compared_rows(attacked, {run.label: proof for proof, run in pairs})
-        for one in runs:
-            if one.spec["command"] == "corrupt":
-                told = ", ".join(run.label for run in attacked)
-                yield one.row("not compared", f"with {told}", said=True)
     for one in runs:
         for run in attacked if one.spec["command"] == "corrupt" else ():
             if (one.path.name, run.path.name) in same:
