@@ -69,22 +69,25 @@ class Runs:
         return [row for source in self.found for row in self.rows[source.label]]
 
     @property
-    def own(self) -> list[Grid]:
-        """Each run's own tables."""
-        return [
-            grid for source in self.found for grid in own_grids(source, self.rows[source.label])
-        ]
+    def own(self) -> dict[str, list[Grid]]:
+        """The tables of each run of attacks or certificates, by its label."""
+        listed = (*self.attacked, *self.proofs)
+        return {source.label: own_grids(source, self.rows[source.label]) for source in listed}
 
 
 @dataclass(frozen=True)
 class Body:
-    """What the kind of a report decides: how it begins, and what is set side by side."""
+    """What the kind of a report decides: how it begins, and what is set side by side.
+
+    ``apart`` is whether each run's own tables have a section of their own.
+    """
 
     title: str
-    verdict: str
+    said: list[str]
     grids: list[Grid]
     charts: list[Drawing]
     rows: tuple[Row, ...] = ()
+    apart: bool = False
 
 
 def compose(runs: Sequence[Run], threats_left: Sequence[str] = ()) -> Page:
@@ -97,14 +100,13 @@ def compose(runs: Sequence[Run], threats_left: Sequence[str] = ()) -> Page:
     failed = frozenset(finding.run for finding in findings if finding.severity == "failure")
     given = Runs(tuple(found), tuple(pairs_of(found)), rows, failed)
     body = _with_brackets(_body(given), given)
-    parts = parts_of(found, given.pairs)
+    parts = parts_of(found, given.pairs, given.own if body.apart else {})
     every = (*given.every, *body.rows, *(row for part in parts for row in part.rows))
     cited = references(found, every)
+    said = [*body.said, *map(corruption_verdict, given.corrupted)]
     return Page(
         body.title,
-        " ".join(filter(None, [body.verdict, *map(corruption_verdict, given.corrupted)]))
-        + not_begun(threats_left)
-        + warning(findings, len(found)),
+        tuple(filter(None, [*said, not_begun(threats_left), warning(findings, len(found))])),
         findings,
         tuple(body.grids),
         tuple(chart for chart in body.charts if chart.said),
@@ -136,7 +138,7 @@ def _corrupted(given: Runs) -> Body:
     title = f"How well does {given.found[0].label.removesuffix(CORRUPTED)} bear corruptions?"
     if len(given.found) > 1:
         title = f"How well do they bear corruptions? {len(given.found)} runs side by side"
-    return Body(title, "", [], [])
+    return Body(title, [], [], [])
 
 
 def _proved(given: Runs) -> Body:
@@ -149,9 +151,10 @@ def _proved(given: Runs) -> Body:
     dots = _dots(_side_by_side(every) if several else every)
     return Body(
         title,
-        " ".join(proof_verdict(source, dict(given.rows)) for source in proofs),
-        [proofs_grid(proofs, dict(given.rows)), *given.own],
+        [proof_verdict(source, dict(given.rows)) for source in proofs],
+        [proofs_grid(proofs, dict(given.rows))],
         [Dots("accuracy", "Certified", dots)],
+        apart=True,
     )
 
 
@@ -159,8 +162,8 @@ def _bracketed(given: Runs) -> Body:
     """One defence, attacked and certified."""
     return Body(
         f"How robust is {given.attacked[0].label}?",
-        " ".join(map(bracket_verdict, given.pairs)),
-        given.own,
+        list(map(bracket_verdict, given.pairs)),
+        [grid for grids in given.own.values() for grid in grids],
         [Dots("accuracy", "Accuracy", _dots(_both_sides(given.pairs, given.rows)))],
     )
 
@@ -171,8 +174,8 @@ def _single(given: Runs) -> Body:
     rows = given.rows[source.label]
     return Body(
         f"How robust is {source.label}?",
-        verdict(source, rows),
-        given.own,
+        [verdict(source, rows)],
+        [grid for grids in given.own.values() for grid in grids],
         [Dots("accuracy", "Accuracy", _dots(rows))],
     )
 
@@ -181,9 +184,10 @@ def _curve(given: Runs, series: Series) -> Body:
     """One defence under several eps."""
     return Body(
         f"How robust is {series.name} as eps grows?",
-        curve_verdict(series, given.rows),
-        [curve_grid(series, given.rows), *given.own],
+        [curve_verdict(series, given.rows)],
+        [curve_grid(series, given.rows)],
         _curve_charts([series], given.rows),
+        apart=True,
     )
 
 
@@ -193,17 +197,14 @@ def _compared(given: Runs, curves: Sequence[Series]) -> Body:
     boards, refusals = boards_of(groups, given.failed)
     return Body(
         f"How robust are they? {len(given.found)} runs side by side",
-        " ".join(
-            [
-                *(group_verdict(group, dict(given.rows)) for group in groups),
-                *map(bracket_verdict, given.pairs),
-            ]
-        ),
+        [
+            *(group_verdict(group, dict(given.rows)) for group in groups),
+            *map(bracket_verdict, given.pairs),
+        ],
         [
             *(grid for group in groups for grid in group_grids(group, boards)),
             *refusal_grids(refusals),
             *(curve_grid(series, given.rows) for series in curves),
-            *given.own,
         ],
         [
             *_curve_charts(curves, given.rows),
@@ -214,6 +215,7 @@ def _compared(given: Runs, curves: Sequence[Series]) -> Body:
             *(row for board in boards for row in board.rows),
             *(row for refusal in refusals for row in refusal.rows),
         ),
+        apart=True,
     )
 
 
@@ -229,9 +231,7 @@ def _with_brackets(body: Body, given: Runs) -> Body:
     rows = (*body.rows, *(row for pair in pairs for row in pair.rows))
     if len(given.attacked) == 1:
         return replace(body, grids=[*grids, *body.grids], charts=[bars, *body.charts], rows=rows)
-    kept = len(body.grids) - len(given.own)
-    grids = [*body.grids[:kept], *grids, *body.grids[kept:]]
-    return replace(body, grids=grids, charts=[*body.charts, bars], rows=rows)
+    return replace(body, grids=[*body.grids, *grids], charts=[*body.charts, bars], rows=rows)
 
 
 def _both_sides(pairs: Sequence[Pair], rows: Mapping[str, list[Row]]) -> list[Row]:

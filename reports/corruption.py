@@ -150,14 +150,15 @@ def _grids(source: Source) -> Iterator[Grid]:
     )
     yield _grid(
         source,
-        f"Negative log-likelihood under corruptions, nats: {source.label}",
+        f"Negative log-likelihood under corruptions, nats: {source.label} on "
+        f"{counted(count, 'sample')}",
         lambda entry: _decimal(entry["nll"]),
         {"95 % interval": _losses},
         (LOSSES, "Intervals are of the normal distribution."),
     )
     yield _grid(
         source,
-        f"Calibration error under corruptions, %: {source.label}",
+        f"Calibration error under corruptions, %: {source.label} on {counted(count, 'sample')}",
         lambda entry: percent(entry["calibration"], count),
         {
             "95 % interval, %": lambda entry: _calibrations(entry, count),

@@ -69,7 +69,7 @@ def marked(page: Page, runs: Sequence[Run]) -> Page:
         explorer = replace(explorer, notes=notes)
     return replace(
         page,
-        verdict=" ".join([page.verdict, *(_of(label, gaps[label], labels) for label in gaps)]),
+        said=(*page.said, *(_of(label, gaps[label], labels) for label in gaps)),
         findings=by_severity([*page.findings, *_found(gaps)]),
         grids=tuple(map(mark.grid, page.grids)),
         charts=tuple(map(mark.drawing, page.charts)),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from itertools import groupby
 
 from robustcode.reports.checks import Checkup
 from robustcode.reports.drawing import Drawing
+from robustcode.reports.explorer import Explorer
 from robustcode.reports.grids import Grid
 from robustcode.reports.origins import Origin
 from robustcode.reports.parts import Part
@@ -16,10 +17,10 @@ from robustcode.reports.weaknesses import Weakness
 
 @dataclass(frozen=True)
 class Page:
-    """A whole report."""
+    """A whole report; ``said`` is its verdict, each run or group of runs in a paragraph."""
 
     title: str
-    verdict: str
+    said: tuple[str, ...]
     findings: tuple[Weakness, ...]
     grids: tuple[Grid, ...]
     charts: tuple[Drawing, ...]
@@ -28,8 +29,18 @@ class Page:
     rows: tuple[Row, ...]
     checkups: tuple[Checkup, ...] = ()
     parts: tuple[Part, ...] = ()
-    explorer: Any = None
+    explorer: Explorer | None = None
     bibtex: str = ""
+
+    @property
+    def verdict(self) -> str:
+        """The verdict as one text."""
+        return " ".join(self.said)
+
+    @property
+    def groups(self) -> list[tuple[str, list[Part]]]:
+        """The sections by the run they are about, in their order; no name where they are of all."""
+        return [(run, list(parts)) for run, parts in groupby(self.parts, lambda part: part.run)]
 
     @property
     def unanswered(self) -> tuple[Weakness, ...]:

@@ -22,6 +22,7 @@ class Part:
         notes: sentences at its end.
         rows: its numbers, for programs.
         gallery: its pictures, which only a page shows.
+        run: the label of the run it is about; empty if of several.
     """
 
     key: str
@@ -31,3 +32,4 @@ class Part:
     notes: tuple[str, ...] = ()
     rows: tuple[Row, ...] = ()
     gallery: tuple[Any, ...] = ()
+    run: str = ""

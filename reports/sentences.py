@@ -96,7 +96,7 @@ def not_begun(threats: Sequence[str]) -> str:
         return ""
     were = "was" if len(threats) == 1 else "were"
     return (
-        f" {', '.join(threats)} {were} not begun: the time limit of the curve was over; the same "
+        f"{', '.join(threats)} {were} not begun: the time limit of the curve was over; the same "
         "command with more time goes on."
     )
 
@@ -110,5 +110,5 @@ def warning(findings: Sequence[Weakness], runs: int) -> str:
             whose = "these numbers"
             if len(concerned) < min(runs, NAMED):
                 whose = f"the numbers of {' and '.join(concerned)}"
-            return f" {said.format(whose)}: {counted(len(grave), severity)} below."
+            return f"{said.format(whose)}: {counted(len(grave), severity)} below."
     return ""

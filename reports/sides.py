@@ -44,7 +44,9 @@ INVERTED = (
     "Where a run is random, p is the least alpha at which the paired interval at 1 - alpha leaves "
     "out 0, which is larger than need be for few samples."
 )
-WHOLE_COST = "Costs are of each whole run: its attacks on all of its samples, and its judge."
+WHOLE_COST = (
+    "Costs are of each whole run: its attacks on all of its samples, its judge and its checks."
+)
 UNLIKE = "The runs were not attacked alike: one that was attacked less may look better than it is."
 
 
@@ -177,7 +179,8 @@ def _difference_grid(group: Comparison) -> Grid:
             f"{group.contrasts[0].first}. The CSV and JSON beside this page have all."
         )
     return Grid(
-        "Differences of worst-case accuracy, pair by pair",
+        "Differences of worst-case accuracy, pair by pair, on "
+        f"{counted(len(group.samples), 'sample')}",
         (
             *("pair", "run", "less that of", "difference, points"),
             *("p", "p, adjusted", "resolved"),

@@ -20,6 +20,8 @@ from robustcode.reports.page import Page
 from robustcode.reports.slim import slim
 from robustcode.summary import tally
 
+# Runs whose sections stand on the page one after another: an attack and what goes with it.
+UNFOLDED = 2
 TEMPLATES = Path(__file__).parent / "templates"
 # Below this width, in inches, figures stand side by side.
 WIDE = 5.0
@@ -76,6 +78,7 @@ def page_html(page: Page, figures: Mapping[str, Mapping[str, bytes]]) -> str:
         page=page,
         several=len(page.origins) > 1,
         contents=_contents(page),
+        folded=_folded(page),
         counts=tally(grave),
         worst=grave[0] if grave else "",
         signs=SIGNS,
@@ -92,13 +95,28 @@ def _contents(page: Page) -> list[tuple[str, str]]:
         ("findings", "Findings", True),
         ("glance", "At a glance", page.charts),
         ("numbers", "Numbers", page.grids),
-        *((part.key, part.title, True) for part in page.parts),
+        *_sections(page),
         ("samples", "Samples", page.explorer is not None),
         ("checks", "Checks of the evaluation", page.checkups),
         ("repeat", "To repeat it", page.origins),
         ("methods", "Methods that were run", page.references),
     ]
     return [(anchor, title) for anchor, title, there in sections if there]
+
+
+def _sections(page: Page) -> list[tuple[str, str, bool]]:
+    """Of one run its sections, of several only the runs."""
+    if not _folded(page):
+        return [(part.key, part.title, True) for part in page.parts]
+    return [
+        (f"run-{parts[0].key}" if run else parts[0].key, run or parts[0].title, True)
+        for run, parts in page.groups
+    ]
+
+
+def _folded(page: Page) -> bool:
+    """Whether the sections are of so many runs that each has a fold of its own."""
+    return sum(bool(run) for run, _ in page.groups) > UNFOLDED
 
 
 def _picture(drawing: Drawing, svg: bytes) -> Picture:

@@ -1,0 +1,409 @@
+"""One report in all of its formats: each table says the same in each, and CSV and JSON hold it.
+
+What a table shows is held here against CSV; that CSV is right is proved in test_recomputed.py.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+
+import robustcode
+from robustcode.reports import report
+
+PDFLATEX = shutil.which("pdflatex")
+needs_latex = pytest.mark.skipif(PDFLATEX is None, reason="there is no pdflatex on the path")
+
+TEXT = ("run", "kind", "name", "settings", "status", "said")
+WHOLE = ("samples", "abstained", "unfinished", "forwards", "backwards", "missing")
+REAL = (
+    *("value", "low", "high", "most", "p_value", "p_holm", "seconds", "at", "nll", "calibration"),
+)
+MAIN = ("clean", "attack", "worst case", "certified")
+# In the caption or a column, so that no per cent stands without how many it is of.
+COUNTED = re.compile(r"\bon [\d,]+ samples?\b")
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Deterministic, stopped and random attacks, certificates, corruptions; 1,000 samples of it."""
+    folder = tmp_path_factory.mktemp("runs")
+    usual: dict[str, Any] = {"model": "digits_cnn", "data": "digits", "progress": False}
+    few: dict[str, Any] = {**usual, "samples": 16}
+    linf: dict[str, Any] = {"threat": "linf:0.06", "attacks": ["fgsm", "pgd:steps=4"]}
+    images = torch.rand(1000, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    many = images, torch.arange(1000) % 10
+    noisy = "gaussian-noise:sigma=0.2"
+    robustcode.attack(**few, **linf, out=folder / "plain")
+    robustcode.attack(**few, **linf, out=folder / "random", defense=noisy, draws=10)
+    robustcode.attack(**{**few, **linf, "threat": "linf:0.02"}, out=folder / "stopped", max_passes=4)
+    single: dict[str, Any] = {"threat": "linf:0.01", "attacks": ["fgsm"]}
+    robustcode.attack(**{**usual, "data": many}, **single, out=folder / "many")
+    robustcode.certify(**few, threat="linf:0.06", method="ibp", out=folder / "proved")
+    spoilt: dict[str, Any] = {"corruptions": ["fog", "contrast"], "severities": [1]}
+    robustcode.corrupt(**few, **spoilt, out=folder / "corrupted")
+    names = ("plain", "random", "stopped", "many", "proved", "corrupted")
+    return [folder / name for name in names]
+
+
+@pytest.fixture(scope="module")
+def files(runs: list[Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return report(runs, tmp_path_factory.mktemp("report"))
+
+
+@dataclass
+class Shown:
+    """A table as a reader sees it."""
+
+    caption: str = ""
+    headers: list[str] = field(default_factory=list)
+    rows: list[list[str]] = field(default_factory=list)
+
+    def lines(self) -> Iterator[dict[str, str]]:
+        """Its rows by header; a header that stands twice has the place of its column added."""
+        names = [f"{h} {n}" if self.headers.count(h) > 1 else h for n, h in enumerate(self.headers)]
+        for row in self.rows:
+            yield dict(zip(names, row, strict=True))
+
+
+class Tables(HTMLParser):
+    """The tables of a page that are there without scripts."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[Shown] = []
+        self.inside, self.text, self.head = False, "", False
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "table":
+            self.inside = "grid" in (dict(attrs).get("class") or "").split()
+            self.found += [Shown()] if self.inside else []
+        elif tag in ("caption", "td", "th"):
+            self.text = ""
+        elif tag in ("thead", "tbody"):
+            self.head = tag == "thead"
+        elif tag == "tr" and self.inside and not self.head:
+            self.found[-1].rows.append([])
+
+    def handle_endtag(self, tag: str) -> None:
+        if not self.inside:
+            return
+        if tag == "caption":
+            self.found[-1].caption = self.text
+        elif tag in ("td", "th"):
+            row = self.found[-1].headers if self.head else self.found[-1].rows[-1]
+            row.append(self.text)
+        self.inside = tag != "table"
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def markdown_tables(text: str) -> list[Shown]:
+    """Those of a Markdown file, with what its marks say."""
+    found = []
+    pattern = r"^Table (\d+): (.*)\n\n((?:\|.*\n)+)"
+    for number, caption, block in re.findall(pattern, text, flags=re.MULTILINE):
+        assert int(number) == len(found) + 1
+        rows = [
+            [read_markdown(cell.strip(" ")) for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+            for line in block.splitlines()
+        ]
+        found.append(Shown(read_markdown(caption), rows[0], rows[2:]))
+    return found
+
+
+def read_markdown(text: str) -> str:
+    return html.unescape(re.sub(r"\\(.)", r"\1", text))
+
+
+LATEX = {
+    "textbackslash": "\\",
+    "textasciitilde": "~",
+    "textasciicircum": "^",
+    "textless": "<",
+    "textgreater": ">",
+    "textbar": "|",
+    "textquotedbl": '"',
+    "textasciigrave": "`",
+    "textquotesingle": "'",
+    "allowbreak": "",
+}
+
+
+def latex_table(text: str) -> Shown:
+    """What a tableN.tex shows."""
+    caption = re.search(r"^\\caption\{(.*)\}$", text, flags=re.MULTILINE)
+    body = re.search(r"\\toprule\n(.*?)\\midrule\n(.*?)\\bottomrule", text, flags=re.DOTALL)
+    assert caption
+    assert body
+    rows = [
+        [read_latex(cell) for cell in re.split(r"(?<!\\) & ", line.removesuffix(r" \\"))]
+        for line in "".join(body.groups()).splitlines()
+        if line
+    ]
+    return Shown(read_latex(caption[1]), rows[0], rows[1:])
+
+
+def read_latex(text: str) -> str:
+    text = re.sub(r"\\([a-z]+)\{\}", lambda mark: LATEX[mark[1]], text.replace("-{}", "-"))
+    text = re.sub(r"\[U\+([0-9A-F]{4,6})\]", lambda mark: chr(int(mark[1], 16)), text)
+    return re.sub(r"\\([^a-z])", r"\1", text)
+
+
+def tables_of(files: Mapping[str, Path]) -> list[Shown]:
+    return markdown_tables(files["md"].read_text())
+
+
+def test_every_table_has_the_same_cells_in_every_format(files: dict[str, Path]) -> None:
+    told = tables_of(files)
+    count = sum(re.fullmatch(r"table\d+\.tex", name) is not None for name in files)
+    assert len(told) == count > 15
+    document = files["tex"].read_text()
+    for number, table in enumerate(told, 1):
+        text = files[f"table{number}.tex"].read_text()
+        assert latex_table(text) == table
+        # The whole document holds the same file.
+        assert text.split("\n", 1)[1].strip() in document
+    on_page = Tables(files["html"].read_text()).found
+    # A page tells of the checks in another form than as a table.
+    assert on_page == [table for table in told if table.headers[:2] != ["check", "how"]]
+    assert len(on_page) > 10
+
+
+def test_csv_reads_back_in_the_types_of_its_columns_and_is_what_json_holds(
+    files: dict[str, Path],
+) -> None:
+    assert sorted([*TEXT, *WHOLE, *REAL]) == sorted(files["csv"].read_text().split("\n")[0].split(","))
+    # Without being told more than that only an empty cell is missing.
+    plain = pd.read_csv(files["csv"], keep_default_na=False, na_values=[""])
+    assert all(pd.api.types.is_numeric_dtype(plain[name]) for name in (*WHOLE, *REAL))
+    assert all(pd.api.types.is_string_dtype(plain[name].dropna()) for name in TEXT)
+    typed = pd.read_csv(
+        files["csv"],
+        dtype={**dict.fromkeys(TEXT, str), **dict.fromkeys(WHOLE, "Int64")},
+        keep_default_na=False,
+        na_values={name: [""] for name in (*WHOLE, *REAL)},
+        float_precision="round_trip",
+    )
+    rows = json.loads(files["json"].read_text())["rows"]
+    assert len(typed) == len(rows) > 400
+    for name in typed.columns:
+        held = [row[name] for row in rows]
+        found = [None if pd.isna(value) else value for value in typed[name]]
+        assert found == held, name
+        kinds = {type(value) for value in held if value is not None}
+        assert kinds <= ({str} if name in TEXT else {int} if name in WHOLE else {int, float})
+
+
+# What a cell must show of a number in CSV.
+
+
+def percent(value: float, samples: int) -> str:
+    return format(100 * value, ".2f" if samples >= 1000 else ".1f")
+
+
+def interval(row: Mapping[str, Any]) -> str:
+    if pd.isna(row["low"]):
+        return ""
+    return f"{percent(row['low'], row['samples'])} to {percent(row['high'], row['samples'])}"
+
+
+def value(row: Mapping[str, Any]) -> str:
+    told = percent(row["value"], row["samples"])
+    most = row["most"]
+    return told if pd.isna(most) else f"{told} to {percent(most, row['samples'])}"
+
+
+def both(row: Mapping[str, Any]) -> str:
+    return f"{value(row)} ({interval(row)})"
+
+
+def whole(number: float) -> str:
+    return "" if pd.isna(number) else f"{number:,.0f}"
+
+
+class Rows:
+    """The rows of a report's CSV, to be asked for one."""
+
+    def __init__(self, files: Mapping[str, Path]) -> None:
+        self.table = pd.read_csv(
+            files["csv"], keep_default_na=False, na_values={name: [""] for name in (*WHOLE, *REAL)}
+        )
+
+    def one(self, **wanted: Any) -> Any:
+        found = self.table
+        for column, text in wanted.items():
+            among = list(text) if isinstance(text, tuple) else [text]
+            found = found[found[column].isin(among)]
+        assert len(found) == 1, wanted
+        return found.iloc[0]
+
+
+def named(tables: Sequence[Shown], beginning: str) -> list[Shown]:
+    found = [table for table in tables if table.caption.startswith(beginning)]
+    assert found, beginning
+    return found
+
+
+def test_the_main_tables_show_the_numbers_of_csv(files: dict[str, Path]) -> None:
+    tables, rows = tables_of(files), Rows(files)
+    shown = 0
+    for table in named(tables, "Accuracy of "):
+        run = table.caption.removeprefix("Accuracy of ").rpartition(" on ")[0]
+        for line in table.lines():
+            row = rows.one(run=run, kind=MAIN, name=line["what"])
+            assert line["n"] == whole(row.samples)
+            assert line["accuracy, %"] == value(row)
+            assert line["95 % interval, %"] == interval(row)
+            assert line["settings"] == row.settings
+            assert line["seconds"] == ("" if pd.isna(row.seconds) else f"{row.seconds:,.1f}")
+            for name in ("abstained", "unfinished", "forwards", "backwards"):
+                assert line.get(name, "") in ("", whole(row[name]))
+            shown += 1
+    mine = rows.table[rows.table.kind.isin(MAIN)]
+    assert shown == len(mine)
+    # All of these: two decimals, two ends of what is unfinished, and one alone.
+    assert set(mine.samples) == {16, 1000}
+    assert mine.most.notna().any()
+
+
+def test_the_comparison_shows_the_numbers_of_csv(files: dict[str, Path]) -> None:
+    tables, rows = tables_of(files), Rows(files)
+    for table in named(tables, "Side by side"):
+        for line in table.lines():
+            for kind in ("clean", "worst case", "certified"):
+                if line.get(f"{kind}, %"):
+                    row = rows.one(run=line["run"], kind=f"compared {kind}")
+                    assert line[f"{kind}, %"] == both(row)
+    for table in named(tables, "Differences"):
+        for line in table.lines():
+            name = f"worst case over all attacks, less that of {line['less that of']}"
+            row = rows.one(run=line["run"], kind="difference", name=name)
+            assert line["difference, points"] == both(row)
+            assert line["p"] == f"{row.p_value:.3g}"
+            assert line["p, adjusted"] == f"{row.p_holm:.3g}"
+            assert line["resolved"] == ("yes" if row.p_holm <= 0.05 else "unresolved")
+
+
+def test_brackets_classes_and_corruptions_show_the_numbers_of_csv(files: dict[str, Path]) -> None:
+    tables, rows = tables_of(files), Rows(files)
+    for table in named(tables, "Bracket of "):
+        run = table.caption.removeprefix("Bracket of ").rpartition(" in ")[0]
+        for line in table.lines():
+            row = rows.one(run=run, kind="bracket", name=line["what"])
+            assert (line["n"], line["samples, %"]) == (whole(row.samples), value(row))
+            assert line["95 % interval, %"] == interval(row)
+    for table in named(tables, "Accuracy by class of "):
+        run = table.caption.removeprefix("Accuracy by class of ")
+        for row_of in table.rows:
+            places = [n for n, name in enumerate(table.headers) if name.startswith("95 %")]
+            for place in places:
+                name = f"{table.headers[place - 1].removesuffix(', %')} of class {row_of[0]}"
+                row = rows.one(run=run, kind="class", name=name)
+                assert row_of[place - 1 : place + 1] == [value(row), interval(row)]
+    for table in named(tables, "Error under corruptions"):
+        for line in table.lines():
+            name = {
+                "clean": "clean",
+                "mean": f"mean of {line['group']} corruptions",
+            }.get(line["corruption"], f"mean of {line['corruption']}")
+            row = rows.one(kind="corruption", name=name)
+            assert line["mean"] == percent(1 - row.value, row.samples)
+            high, low = (percent(1 - end, row.samples) for end in (row.low, row.high))
+            assert line["95 % interval, %"] == f"{low} to {high}"
+
+
+def test_the_costs_are_those_of_the_folders(files: dict[str, Path], runs: list[Path]) -> None:
+    costs = []
+    for run in runs:
+        shards = json.loads((run / "manifest.json").read_text())["shards"]["files"].values()
+        checks = json.loads((run / "diagnosis.json").read_text())
+        lines = [
+            json.loads(line)
+            for file in (run / "records").glob("*.jsonl")
+            for line in file.read_text().splitlines()
+        ]
+        judged = sum(shard["cost"].get("judge_forwards", 0) for shard in shards)
+        costs.append(
+            (
+                whole(sum(line["forwards"] for line in lines) + judged + checks["forwards"]),
+                whole(sum(line["backwards"] for line in lines) + checks["backwards"]),
+                f"{sum(shard['cost']['seconds'] for shard in shards) + checks['seconds']:,.1f}",
+                f"{max(shard['cost']['peak_memory_mb'] for shard in shards):,.1f}",
+            )
+        )
+    for table in named(tables_of(files), "What the runs cost"):
+        for line in table.lines():
+            names = ("forwards", "backwards", "seconds", "peak MB")
+            assert tuple(line[name] for name in names) in costs
+
+
+def test_no_table_of_shares_hides_how_many_they_are_of(files: dict[str, Path]) -> None:
+    shares = [t for t in tables_of(files) if any("%" in name for name in t.headers)]
+    shares += named(tables_of(files), "Differences")
+    assert len(shares) > 8
+    for table in shares:
+        counted = {"n", "samples"} & set(table.headers) or COUNTED.search(table.caption)
+        assert counted, table.caption
+
+
+@needs_latex
+def test_the_latex_compiles(files: dict[str, Path], tmp_path: Path) -> None:
+    for name, path in files.items():
+        if path.suffix in (".tex", ".pdf"):
+            shutil.copy(path, tmp_path / path.name)
+    tables = [name.removesuffix(".tex") for name in files if re.fullmatch(r"table\d+\.tex", name)]
+    inputs = [rf"\input{{{name}}} \clearpage" for name in tables]
+    # The packages that each table asks for in its first line, and no other.
+    packages = r"\usepackage[T1]{fontenc} \usepackage{array,booktabs,textcomp}"
+    assert all(packages in files[f"{name}.tex"].read_text().split("\n")[0] for name in tables)
+    references = [
+        rf"\ref{{tab:robustcode{number}}}" for number in range(1, len(tables) + 1)
+    ]
+    body = "\n".join([*inputs, *references])
+    alone = rf"\documentclass{{article}} {packages} \begin{{document}} {body} \end{{document}}"
+    (tmp_path / "alone.tex").write_text(alone)
+    for name in ("report", "alone"):
+        log = compiled(tmp_path, name)
+        assert not re.search(r"undefined|multiply defined|Missing character", log), name
+
+
+def compiled(folder: Path, name: str) -> str:
+    """The log of the second of two runs, of which neither failed."""
+    assert PDFLATEX
+    call = [PDFLATEX, "-no-shell-escape", "-interaction=nonstopmode", "-halt-on-error", name]
+    for _ in range(2):
+        done = subprocess.run(call, cwd=folder, capture_output=True, check=False)
+        assert done.returncode == 0, done.stdout[-2000:]
+    return (folder / f"{name}.log").read_text(errors="replace")
+
+
+def test_another_process_makes_the_same_bytes_from_a_copy_elsewhere(
+    files: dict[str, Path], runs: list[Path], tmp_path: Path
+) -> None:
+    copies = [shutil.copytree(run, tmp_path / "elsewhere" / run.name) for run in runs]
+    code = "import sys; from robustcode.reports import report; report(sys.argv[2:], sys.argv[1])"
+    subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "out"), *map(str, copies)],
+        env={**os.environ, "PYTHONHASHSEED": "7"},
+        check=True,
+    )
+    made = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    assert set(made) == {path.name for path in files.values()}
+    assert [p.name for p in files.values() if made[p.name] != p.read_bytes()] == []
