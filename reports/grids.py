@@ -15,7 +15,10 @@ CHOSEN = (
     "The worst proposal of each sample was chosen on other draws than those it is judged on, since "
     "the least of several noisy numbers is too low; so the worst case may stand above one attack."
 )
-WHOLE = "Passes and seconds of the worst case are those of the whole run, with its judge and its checks."
+WHOLE = (
+    "Passes and seconds of the worst case are those of the whole run, with its judge and its "
+    "checks."
+)
 BOUND = "An attack gives an upper bound of the true robust accuracy: a stronger one may leave less."
 PROOF = (
     "A certificate is a lower bound of the true robust accuracy: another method may prove more. "

@@ -11,7 +11,7 @@ BLOCKS = re.findall(r"^```python\n(.*?)^```$", TEXT, flags=re.DOTALL | re.MULTIL
 # In one process of their own: here they would stay registered for every later test.
 RUN = """
 import torch
-from robustcode import attack, certify
+from robustcode import attack, certify, corrupt
 from robustcode.models import build_model
 
 torch.manual_seed(0)
@@ -22,6 +22,8 @@ print(run.summary["samples"], run.summary["attacks"][0]["name"])
 assert "flat-scores" in [line["code"] for line in run.summary["checks"]]
 proved = certify(model, "stripes", "l2:0.001", "plane", "proved", progress=False, samples=8)
 print(proved.summary["certified"]["method"])
+spoilt = corrupt(model, "stripes", "spoilt", corruptions=["dimmed"], progress=False, samples=8)
+print(spoilt.summary["corruptions"][0]["corruption"])
 """
 
 
@@ -32,12 +34,13 @@ def test_the_examples_run(tmp_path: Path) -> None:
         [sys.executable, script.name], cwd=tmp_path, capture_output=True, text=True, timeout=120
     )
     assert answer.returncode == 0, answer.stderr
-    assert answer.stdout.splitlines()[-2:] == ["8 corners", "plane"]
+    assert answer.stdout.splitlines()[-3:] == ["8 corners", "plane", "dimmed"]
 
 
 def test_there_is_an_example_of_each_kind() -> None:
     kinds = [re.findall(r"^@(\w+)\.register", block, flags=re.MULTILINE) for block in BLOCKS]
-    assert kinds == [["ATTACKS"], ["DEFENSES"], ["CHECKS"], ["METHODS"], ["DATA"], ["MODELS"]]
+    named = ["ATTACKS", "DEFENSES", "CHECKS", "METHODS", "DATA", "MODELS", "CORRUPTIONS"]
+    assert kinds == [[name] for name in named]
 
 
 def test_the_examples_are_linted_as_the_rest_is(tmp_path: Path) -> None:

@@ -130,7 +130,7 @@ def page_of(several: bool, **changed: Any) -> Page:
     runs = ["a run", "another run"] if several else ["a run"]
     page = Page(
         title="How robust is it?",
-        verdict="It keeps 40.0 %.",
+        said=("It keeps 40.0 %.",),
         findings=(weakness("failure"), weakness("warning", code="b"), weakness("odd", run="c")),
         grids=(grid("Accuracy"), grid("Draws", ("number", "number"))),
         charts=(Sketch("bracket"), Sketch("accuracy")),
