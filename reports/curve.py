@@ -69,7 +69,8 @@ def series_of(found: Sequence[Source]) -> list[Series]:
 
 def _held(source: Source) -> list[str]:
     """What must not differ along a curve: the defence, the samples, the attacks."""
-    facts = [source.fact(name) for name in ("model", "defense", "data", "samples", "indices")]
+    named = ("model", "defense", "data", "samples", "indices", "adversary", "max_passes")
+    facts = [source.fact(name) for name in named]
     inputs = [source.run.manifest.get(name) for name in ("checkpoint_sha256", "data_sha256")]
     # The attack that goes on from the last point is there on all points but the first.
     attacks = [

@@ -24,8 +24,9 @@ class Calibration(NamedTuple):
     Attributes:
         ece: mean distance between confidence and share of right, over equal-width bins: the number
             that papers print. Too large, the more so the fewer samples there are.
-        squared: unbiased estimate of the mean squared distance over bins of equally many samples;
-            below 0 as often as above where there is none.
+        squared: unbiased estimate of the mean squared distance over bins of equally many samples,
+            as far as equal confidences let themselves be parted; below 0 as often as above where
+            there is none.
         error: its root, and 0 where it is negative: on the scale of ``ece``, without its bias.
         low: lower end of the 95 % interval for ``error``.
         high: upper end.
@@ -66,7 +67,7 @@ def calibration(confidence: ArrayLike, right: ArrayLike, bins: int = BINS) -> Ca
     """
     stated, hits = _checked(confidence, right)
     plain, own, spread = 0.0, 0.0, []
-    for part in np.array_split(np.argsort(stated, kind="stable"), _usable(len(stated), bins)):
+    for part in _alike(stated, bins):
         distance = hits[part] - stated[part]
         count, scatter = len(part), float(distance.var(ddof=1))
         # A bin's weight times its squared mean, and times the variance of that mean.
@@ -118,9 +119,22 @@ def _interval(plain: float, spread: NDArray[np.float64]) -> tuple[float, float]:
     return min(1.0, low), min(1.0, math.sqrt(unit * shift(0.025)))
 
 
-def _usable(samples: int, bins: int) -> int:
-    """Bins of at least two samples: the scatter of one is not known."""
-    return max(1, min(bins, samples // 2))
+def _alike(stated: NDArray[np.float64], bins: int) -> list[NDArray[np.intp]]:
+    """The samples of each bin, from low to high confidence, as equally many as can be.
+
+    Equal confidences share a bin: else the order of the data set, which may be by class, would part
+    those that are right from those that are wrong. A bin has two samples at least: the scatter of
+    one is not known.
+    """
+    order = np.argsort(stated, kind="stable")
+    changes = np.flatnonzero(np.diff(stated[order])) + 1
+    ends = np.cumsum([len(part) for part in np.array_split(order, min(bins, len(order) // 2))])
+    cuts = [0]
+    for end in ends[:-1]:
+        further = changes[changes >= max(end, cuts[-1] + 2)]
+        if len(further) and further[0] <= len(order) - 2:
+            cuts.append(int(further[0]))
+    return np.split(order, cuts[1:])
 
 
 def _checked(

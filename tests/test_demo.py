@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import robustcode
 from robustcode.store import load_run
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
+PYTHON = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 
 
 @pytest.mark.long
@@ -43,7 +45,7 @@ def test_the_demo_ends_with_a_report_to_open(tmp_path: Path) -> None:
 
 
 def test_the_five_lines_of_the_readme_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    code, _ = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    code, _, _ = PYTHON
     assert len([line for line in code.splitlines() if line.strip()]) == 5
     monkeypatch.chdir(tmp_path)
     x = torch.rand(12, 3, 4, 4, generator=torch.Generator().manual_seed(0))
@@ -55,8 +57,23 @@ def test_the_five_lines_of_the_readme_run(tmp_path: Path, monkeypatch: pytest.Mo
     assert (tmp_path / "report" / "report.html").exists()
 
 
+def test_the_test_of_the_readme_holds_for_a_robust_network(tmp_path: Path) -> None:
+    _, code, _ = PYTHON
+    images = torch.full((12, 1, 2, 2), 0.1)
+    images[6:] = 0.9
+    # Whether an image is bright: .4 from the boundary.
+    bright = torch.nn.Linear(4, 2)
+    with torch.no_grad():
+        bright.weight.copy_(torch.tensor([[0.0], [1.0]]).expand(2, 4))
+        bright.bias.copy_(torch.tensor([2.0, 0.0]))
+    net = torch.nn.Sequential(torch.nn.Flatten(), bright).eval()
+    names: dict[str, Any] = {"net": net, "images": images, "labels": torch.arange(12) // 6}
+    exec(compile(code, "README.md", "exec"), names)
+    names["test_robust"](partial(robustcode.assert_robust, out=tmp_path / "run"))
+
+
 def test_the_three_lines_of_coded_training_in_the_readme_run() -> None:
-    _, code = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    _, _, code = PYTHON
     network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 3))
     x = torch.rand(12, 3, 4, 4, generator=torch.Generator().manual_seed(0))
     names: dict[str, Any] = {"network": network, "images": x, "labels": torch.arange(12) % 3}

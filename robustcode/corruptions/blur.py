@@ -142,9 +142,8 @@ def _scattered(x: Image, amount: Glass, generator: Generator) -> Image:
         moves = generator.integers(-reach, reach, (len(rows), len(columns), 2))
         by = (moves[..., 0] * width + moves[..., 1]).tolist()
         for row, line in zip(rows, by, strict=True):
-            for place, move in zip(
-                range(row * width + columns[0], row * width, -1), line, strict=False
-            ):
+            for column, move in zip(columns, line, strict=True):
+                place = row * width + column
                 source[place] = source[place + move]
     return x.reshape(-1, channels)[source].reshape(x.shape)
 

@@ -129,7 +129,7 @@ def _sampled(x: Image, places: NDArray[np.float64], beyond: Literal["mirror", "r
 @CORRUPTIONS.register("pixelate")
 @dataclass(frozen=True, kw_only=True)
 class Pixelate(Corruption):
-    """Fewer pixels, enlarged again; strengths are the shorter side's share that is left."""
+    """Fewer pixels, enlarged again; strengths are the share of each side that is left."""
 
     group = Group.DIGITAL
     amounts: ClassVar[Mapping[Scale, Sequence[Any]]] = {
