@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from robustcode.reports.grids import counted, percent
+from robustcode.reports.grids import counted, listed, percent
 from robustcode.reports.over_passes import furthest, state_at
-from robustcode.reports.sheet import Bools, Floats, Sheet, named
+from robustcode.reports.sheet import Bools, Floats, Sheet
+from robustcode.reports.table import CONTROL
 from robustcode.statistics import paired_difference
 
 MORE = "more passes may leave less"
@@ -20,6 +21,8 @@ def at_end(sheet: Sheet) -> str:
     to it only if the attack leaves a sample as soon as it is broken.
     """
     end = furthest(sheet)
+    if all(map(CONTROL.fullmatch, sheet.names)):
+        return "Noise is a control, which does not search: the line says nothing of attacks."
     span = f"the last half of the passes ({end / 2:,.0f} to {end:,.0f} a sample)"
     said = _fell(sheet, end / 2, span) if sheet.draws is None else _lost(sheet, end / 2, span)
     left = int(state_at(sheet, end)[1].sum()) + sheet.missing
@@ -36,7 +39,7 @@ def _fell(sheet: Sheet, half: float, span: str) -> str:
         return "No sample that was right fell: it is flat from its beginning."
     at = np.where(broken, sheet.spent[:, 1:], -1.0)
     latest = at.max()
-    who = named([n for n, when in zip(sheet.names, at.max(0), strict=True) if when == latest])
+    who = listed(n for n, when in zip(sheet.names, at.max(0), strict=True) if when == latest)
     count = int((at.max(1) == latest).sum())
     last = f"The last to fall, {counted(count, 'sample')}, fell to {who} by {latest:,.0f} passes."
     late = at > half
@@ -51,7 +54,10 @@ def _fell(sheet: Sheet, half: float, span: str) -> str:
         )
     if open_ones:
         return f"Whether it is flat at its end is not known: {untold}. {last}"
-    return f"It is flat at its end: none fell in {span}. {last}"
+    # To find nothing says more of some attacks than of others.
+    spent = ((sheet.passes > 0) & (sheet.spent[:, 1:] > half)).any(0)
+    work = listed(name for name, some in zip(sheet.names, spent, strict=True) if some)
+    return f"It is flat at its end: none fell in {span}, spent by {work}. {last}"
 
 
 def _lost(sheet: Sheet, half: float, span: str) -> str:
@@ -73,7 +79,8 @@ def _lost(sheet: Sheet, half: float, span: str) -> str:
             f"Whether it is flat at its end is not known: {told} were lost to attacks that ended "
             f"in {span} but {UNTOLD}."
         )
-    return f"It is flat at its end as far as can be told: it fell by {told} in {span}."
+    # To see no fall is not to see that there is none: of few samples the interval is wide.
+    return f"No fall is certain at its end: it is {told} in {span}."
 
 
 def _loss(before: Floats, after: Floats, known: Bools) -> tuple[float, str]:

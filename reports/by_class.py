@@ -40,7 +40,7 @@ class Measure:
 
 
 class Taken(NamedTuple):
-    """What the broken samples of a class are most often taken for.
+    """What the samples of a class that are wrong in the worst case are most often taken for.
 
     Attributes:
         other: that class; -1 for none.
@@ -95,7 +95,7 @@ def _proved(source: Source) -> list[Measure]:
 
 
 def taken_for(source: Source, sheet: Sheet) -> dict[int, Taken]:
-    """What the broken samples of each class are most often taken for; none broken, no entry.
+    """What the wrong samples of each class are most often taken for; none wrong, no entry.
 
     Without chance each sample counts by the prediction of its worst input, if that is wrong; else
     each wrong decision on it counts. Of equals the least number counts, no class behind the others.

@@ -21,6 +21,8 @@ BOM = "\ufeff"
 INDEX = re.compile(r"(?:model-index|\"model-index\"|'model-index')\s*:(?P<value>.*)")
 RESULTS = re.compile(r"(?P<before>\s*(?:-\s+)?)results\s*:(?P<value>.*)")
 ITEM = re.compile(r"(?P<indent>\s*)-(?:\s|$)")
+# A key at the margin, and neither a list nor a table between braces.
+KEY = re.compile(r"[^\s\[\]{}%&*!|>@`#-][^\r\n]*:")
 # What may stand behind a key whose value begins on the next line.
 NOTHING = re.compile(r"\s*(?:#.*)?")
 BY_HAND = "; put the lines there by hand that `robustcode report` writes to model_card.md"
@@ -43,16 +45,34 @@ def with_card(text: str, run: Run, url: str = "") -> str:
 
 
 def _parted(lines: list[str], end: str) -> tuple[str, list[str], str, list[str]]:
-    """The head's first fence, its lines, its second fence, and what is below."""
-    if lines[0].rstrip() != FENCE:
+    """Up to the head's first fence, its lines, its second fence, and what is below."""
+    # The Hub reads a head that stands below empty lines, too.
+    first = next(at for at, line in enumerate(lines) if line.strip())
+    if lines[first].strip() != FENCE:
         return f"{FENCE}{end}", [], f"{FENCE}{end}{end}", lines
-    for place, line in enumerate(lines[1:], 1):
-        if line.rstrip() == FENCE:
-            return lines[0], lines[1:place], line, lines[place + 1 :]
-    raise ConfigError(
-        f"the card begins with {FENCE} and has no second line of it, where its head would end; "
-        "mend it and repeat the command"
-    )
+    last = next((at for at in range(first + 1, len(lines)) if lines[at].rstrip() == FENCE), None)
+    if last is None:
+        raise ConfigError(
+            f"the card begins with {FENCE} and has no second line of it, where its head would end; "
+            "mend it and repeat the command"
+        )
+    if any(lines[at].rstrip("\r\n") != lines[at].rstrip() for at in (first, last)):
+        raise ConfigError(
+            f"the card has blanks behind the {FENCE} around its head, where the Hub reads none; "
+            "remove them and repeat the command"
+        )
+    head = lines[first + 1 : last]
+    _refuse_other_forms(head)
+    return "".join(lines[: first + 1]), head, lines[last], lines[last + 1 :]
+
+
+def _refuse_other_forms(head: Sequence[str]) -> None:
+    """ConfigError unless lines at the margin may be added to the head, and one model-index is."""
+    keys = [line for line in head if not NOTHING.fullmatch(line.rstrip())]
+    if keys and not KEY.match(keys[0]):
+        raise ConfigError(f"the keys of the card's head do not begin at the margin{BY_HAND}")
+    if sum(bool(INDEX.match(line)) for line in head) > 1:
+        raise ConfigError("the card has two model-index; remove one and repeat the command")
 
 
 def _with_results(head: list[str], source: Source, url: str, end: str) -> list[str]:

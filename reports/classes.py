@@ -160,7 +160,7 @@ def _notes(source: Source, measures: Sequence[Measure], classes: int, taken: boo
             "hold all."
         )
     if taken:
-        what = "wrong decisions on worst inputs" if source.draws else "broken samples' worst inputs"
+        what = "wrong decisions on worst inputs" if source.draws else "worst inputs that are wrong"
         notes.append(f"Most often taken for: the class that most of the {what} went to.")
     missing = source.run.summary.get("samples")
     seen = len(measures[0].labels)
@@ -171,10 +171,13 @@ def _notes(source: Source, measures: Sequence[Measure], classes: int, taken: boo
         return notes
     chance = by_chance(last.labels, last.shares)
     if chance is not None:
-        much = "by more than" if chance < LEVEL else "no more than"
+        accuracy = f"{last.name.replace(' ', '-')} accuracy"
+        # Not to be told apart is not to be alike: of few samples a lost class may not show.
+        said = f"These samples do not tell the classes apart in {accuracy}"
+        if chance < LEVEL:
+            said = f"The classes differ in {accuracy} by more than chance allows"
         notes.append(
-            f"The classes differ in {last.name.replace(' ', '-')} accuracy {much} chance allows "
-            f"(p = {chance:.3f}, permutation test with {SHUFFLES} shuffles of the classes)."
+            f"{said} (p = {chance:.3f}, permutation test with {SHUFFLES} shuffles of the classes)."
         )
     return notes
 

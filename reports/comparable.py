@@ -9,6 +9,7 @@ from robustcode.reports.grids import counted
 from robustcode.reports.table import Source, as_text
 
 NAMED = 6  # attacks that a sentence names before "and n more"
+UNLIKE = "The runs were not attacked alike: one that was attacked less may look better than it is."
 # What else an attack's strength hangs on: key of the spec, in words, and what it is if not given.
 LIMITS = (("adversary", "adversary", "solo"), ("max_passes", "limit of passes a sample", "none"))
 
@@ -75,6 +76,14 @@ def otherwise_attacked(first: Source, source: Source) -> str:
         mine, other = source.fact(name) or usual, first.fact(name) or usual
         if mine != other:
             return f"Its {what} is {mine}, that of {first.label} is {other}."
+    # The fewer draws there are, the less surely the worst proposal is the one that is chosen.
+    if source.draws and first.draws and source.draws != first.draws:
+        return f"It was judged by {source.draws} draws, {first.label} by {first.draws}."
+    if source.spared != first.spared:
+        return (
+            f"{counted(len(source.spared), 'sample')} of it and {len(first.spared)} of "
+            f"{first.label}, not the same ones, were given as proved and not attacked."
+        )
     if _attacks(source) == _attacks(first):
         return ""
     suites = source.fact("suite"), first.fact("suite")
@@ -97,6 +106,8 @@ def unfit(source: Source, failed: Iterable[str]) -> str:
     """Why a run may not be ranked with any other; empty if it may. ``failed`` are labels."""
     if not source.attacks or source.verdicts.empty:
         return "It was not attacked."
+    if not source.searched:
+        return "It was attacked by noise alone, which is a control and leaves nearly all standing."
     if source.run.gap is not None:
         return f"It was read in part: {source.run.gap.said}."
     if not source.whole or source.run.stopped:
@@ -106,6 +117,12 @@ def unfit(source: Source, failed: Iterable[str]) -> str:
     if hashes_of(source) is None:
         return "Its folder has no sha256 of the data, so it is not known what was attacked."
     return ""
+
+
+def attacked_alike(members: Sequence[Source]) -> bool:
+    """Whether of some runs those that were attacked were attacked in one way."""
+    first, *others = [member for member in members if member.attacks] or members
+    return not any(otherwise_attacked(first, other) for other in others)
 
 
 def attacked_by(source: Source) -> str:

@@ -19,8 +19,9 @@ MEANS = (
 LOSSES = "NLL is the mean negative logarithm of the label's probability, in nats."
 DEBIASED = (
     "Calibration error is the root of the mean squared distance between confidence and the share "
-    "of right, over 15 bins of equally many samples, its bias removed; where chance leaves less "
-    "than nothing it is 0. It is of all samples of a cell at once, not a mean over batches."
+    "of right, over 15 bins of equally many samples, fewer where many are equally confident, its "
+    "bias removed; where chance leaves less than nothing it is 0. It is of all samples of a cell "
+    "at once, not a mean over batches."
 )
 ECE = (
     "ECE is the mean distance over 15 bins of equal width, as papers print it. It is too large, "

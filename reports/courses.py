@@ -75,7 +75,7 @@ def _of_attacks(
     if found is not None and sheet.names:
         norm, eps = found
         below = [over_eps.proved_over_eps(pair, eps) for pair in pairs]
-        notes = [over_eps.UPPER, over_eps.looseness(source, sheet)]
+        notes = over_eps.notes_of(source, sheet)
         notes += [LOWER, *_fewer(sheet, below)] if below else []
         figure = Stairs(
             stem=f"eps{place}",

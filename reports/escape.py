@@ -27,7 +27,16 @@ _LATEX = {
     "`": r"\textasciigrave{}",
     "'": r"\textquotesingle{}",
     "-": r"-{}",  # two of them would become a dash
+    # At the beginning of a table's row they would be told to the end of the row before.
+    "[": "{[}",
+    "*": "{*}",
 }
+# Marks on a line of a LaTeX file: TeX reads no line of more than 200,000 letters.
+LINE = 1000
+# Letters of a caption or a cell, which TeX measures in one piece, at most 16,383 points wide.
+ROOM = 1200
+# What a spreadsheet takes for the beginning of a formula; some also where the mark is a wide one.
+FORMULA = tuple("=+-@\uff1d\uff0b\uff0d\uff20")
 
 
 def plain(text: str) -> str:
@@ -49,7 +58,9 @@ def markdown(text: str) -> str:
     >>> markdown("<b>a_b*</b>")
     '&lt;b&gt;a\\_b\\*&lt;/b&gt;'
     """
-    return re.sub(r"([\\`*_\[\]|#~$])", r"\\\1", html.escape(plain(text), quote=False))
+    # Some renderers make links of bare addresses, too.
+    marks = r"([\\`*_\[\]|#~$]|:(?=//)|(?<=www)\.)"
+    return re.sub(marks, r"\\\1", html.escape(plain(text), quote=False), flags=re.IGNORECASE)
 
 
 def latex(text: str) -> str:
@@ -61,16 +72,33 @@ def latex(text: str) -> str:
     line = plain(text)
     # Settings have no spaces to break a line at.
     breaks = {match.start() for match in re.finditer(r"[,:=](?=[A-Za-z])", line)}
-    return "".join(
+    marks = [
         _in_latex(mark) + (r"\allowbreak{}" if place in breaks else "")
         for place, mark in enumerate(line)
-    )
+    ]
+    lines = ["".join(marks[start : start + LINE]) for start in range(0, len(marks), LINE)]
+    # An empty group, since TeX passes over spaces that begin a line.
+    return "%\n".join(f"{{}}{part}" if part.startswith(" ") else part for part in lines)
+
+
+def short(text: str) -> str:
+    """The text for a caption or a cell of LaTeX: of a very long one its ends."""
+    line = plain(text)
+    if sum(map(_width, line)) <= ROOM:
+        return line
+    most = ROOM // (2 * max(map(_width, line)))
+    return f"{line[:most]} [{len(line) - 2 * most:,} letters are left out] {line[-most:]}"
+
+
+def _width(mark: str) -> int:
+    """Letters that a mark is shown by."""
+    return len(_in_latex(mark)) if mark not in _LATEX else 1
 
 
 def _in_latex(mark: str) -> str:
     if mark in _LATEX:
         return _LATEX[mark]
-    return mark if mark <= "~" or "À" <= mark <= "ÿ" else f"[U+{ord(mark):04X}]"
+    return mark if mark <= "~" or "À" <= mark <= "ÿ" else f"{{[}}U+{ord(mark):04X}]"
 
 
 def cell(value: object) -> object:
@@ -82,4 +110,4 @@ def cell(value: object) -> object:
     if not isinstance(value, str):
         return value
     line = plain(value)
-    return f"'{line}" if line.lstrip().startswith(("=", "+", "-", "@")) else line
+    return f"'{line}" if line.lstrip().startswith(FORMULA) else line

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -13,6 +13,7 @@ from robustcode.reports.escape import plain
 from robustcode.reports.grids import counted
 from robustcode.reports.losses import Loss, losses
 from robustcode.reports.measured import Measured, What, measured
+from robustcode.reports.refusals import refuse_altered, refuse_itself, refuse_part
 from robustcode.reports.table import Source, sources
 from robustcode.statistics import proportion
 from robustcode.store import Run
@@ -53,7 +54,8 @@ class Asked:
             value = getattr(self, name)
             if value is not None:
                 share(value, name)
-        if not 0 < self.alpha < 1:
+        # So small that 1 less it is 1, it leaves no interval.
+        if not 0 < self.alpha < 1 or 1 - self.alpha == 1:
             raise ConfigError(
                 f"alpha = {self.alpha:g} is not between 0 and 1; write 0.05 or 5% for one loss in "
                 "twenty that is none"
@@ -157,27 +159,15 @@ def judge(run: Run, asked: Asked, baseline: Run | None = None) -> Verdict:
             "nothing was asked of the run; give a minimum, such as --min-robust 45%, or --baseline"
         )
     source, *earlier = sources([run, *filter(None, [baseline])])
-    _refuse_part(source)
+    refuse_part(source)
+    refuse_altered(source)
     conditions = [_minimum(measured(source, what), least) for what, least in asked.minima.items()]
     for before in earlier:
-        _refuse_part(before)
+        refuse_itself(source, before)
+        refuse_part(before)
         conditions += [_no_loss(loss) for loss in losses(source, before, asked.alpha)]
-    return Verdict(run, (*conditions, _sound(source, asked.allow_findings)))
-
-
-def _refuse_part(source: Source) -> None:
-    """ConfigError if the run is a part of an evaluation, or was read in part."""
-    if source.run.gap is not None:
-        raise ConfigError(
-            f"{source.run.path} was read in part ({source.run.gap.said}), and what is missing may "
-            "be anything; run its command again to finish it"
-        )
-    tested, count = (source.run.summary.get(key) for key in ("tested", "samples"))
-    if isinstance(tested, int) and isinstance(count, int) and tested > count:
-        raise ConfigError(
-            f"{source.run.path} is a test of an evaluation, on {count} of {tested} samples; run "
-            "the evaluation itself and gate that"
-        )
+    conditions.append(_sound(source, asked.allow_findings))
+    return Verdict(run, tuple(replace(one, said=plain(one.said)) for one in conditions))
 
 
 def _minimum(found: Measured, least: float) -> Condition:

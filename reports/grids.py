@@ -209,6 +209,16 @@ def counted(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
+def listed(parts: Iterable[str]) -> str:
+    """Names or clauses in a sentence, without the empty ones.
+
+    >>> listed(["ddn", "fab", "cw"])
+    'ddn, fab and cw'
+    """
+    *others, last = [part for part in parts if part] or [""]
+    return f"{', '.join(others)} and {last}" if others else last
+
+
 def setting_of(source: Source) -> str:
     """Data and threat in words."""
     data, threat = source.fact("data") or "unnamed data", source.fact("threat")

@@ -9,6 +9,7 @@ import pandas as pd
 
 from robustcode.errors import ConfigError
 from robustcode.reports.comparable import hashes_of, unequal, unlike
+from robustcode.reports.escape import plain
 from robustcode.reports.grids import counted
 from robustcode.reports.measured import What, shares
 from robustcode.reports.table import Source
@@ -78,11 +79,23 @@ def losses(source: Source, baseline: Source, alpha: float) -> list[Loss]:
     if reason:
         raise ConfigError(
             f"{source.run.path} cannot be held against {baseline.run.path}: "
-            f"{reason[0].lower()}{reason[1:].rstrip('.')}; "
+            f"{plain(reason[0].lower() + reason[1:]).rstrip('.')}; "
             "name a baseline that was evaluated alike"
         )
     main = What.CERTIFIED if source.proves else What.ROBUST
-    return [_loss(source, baseline, what, alpha) for what in (main, What.CLEAN)]
+    found = [_loss(source, baseline, what, alpha) for what in (main, What.CLEAN)]
+    _refuse_too_few(source, baseline, found[0])
+    return found
+
+
+def _refuse_too_few(source: Source, baseline: Source, loss: Loss) -> None:
+    """ConfigError where no loss could be seen: to find none would then say nothing."""
+    if (all_lost := mcnemar(loss.samples, 0)) > loss.alpha:
+        raise ConfigError(
+            f"{source.run.path} and {baseline.run.path} have {counted(loss.samples, 'sample')} in "
+            f"common, on which no loss can be told from chance: with all of them lost p = "
+            f"{all_lost:.2g}, above alpha = {loss.alpha:g}; evaluate more"
+        )
 
 
 def _loss(source: Source, baseline: Source, what: What, alpha: float) -> Loss:
@@ -105,12 +118,28 @@ def _loss(source: Source, baseline: Source, what: What, alpha: float) -> Loss:
 
 def _attacked_apart(source: Source, baseline: Source) -> str:
     """Why a loss could be due to anything but the two defences; empty if it could not."""
-    reason = unlike([baseline], source)
+    reason = unlike([baseline], source) or _judged_apart(source, baseline)
     if reason:
         return reason
     shared = source.verdicts.index.intersection(baseline.verdicts.index)
     both = [replace(run, verdicts=run.verdicts.loc[shared]) for run in (baseline, source)]
     return unequal(*both)
+
+
+def _judged_apart(source: Source, baseline: Source) -> str:
+    """Why two worst cases differ though the attacks are the same; empty if nothing makes them so.
+
+    The fewer draws a random defence is asked for, the less surely its worst proposal is chosen.
+    """
+    if source.draws and baseline.draws and source.draws != baseline.draws:
+        return f"it was judged on {source.draws} draws, the baseline on {baseline.draws}"
+    named = [set(run.run.spec.get("proved") or ()) for run in (source, baseline)]
+    if named[0] != named[1]:
+        return (
+            f"{counted(len(named[0]), 'sample')} were given as proved to it and not attacked, and "
+            f"{len(named[1])} to the baseline, not the same ones"
+        )
+    return ""
 
 
 def _proved_apart(source: Source, baseline: Source) -> str:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from robustcode.certified import SAME
 from robustcode.components import number
+from robustcode.corrupted import CLEAN
 from robustcode.errors import ConfigError, StoreError
 from robustcode.reports.grids import counted, percent
 from robustcode.reports.table import Source
@@ -72,11 +73,8 @@ def measured(source: Source, what: What) -> Measured:
     block = source.run.summary.get(what)
     if not isinstance(block, Mapping) or not block:
         raise ConfigError(_missing(source, what))
-    if what is What.ROBUST and {name.partition(":")[0] for name in _attacks(source)} <= {CONTROL}:
-        raise ConfigError(
-            f"{source.run.path} was attacked by {CONTROL} alone, which is a control and leaves "
-            "nearly everything standing; attack with --suite quick"
-        )
+    if what is What.ROBUST:
+        _refuse_no_attack(source)
     try:
         samples = block.get("samples") or source.run.summary["samples"]
         found = Measured(
@@ -102,6 +100,10 @@ def shares(source: Source, what: What) -> pd.Series:
     Of certificates, whether it is proved right at the threat's eps. Empty where the run holds no
     verdict on single samples, as of certificates that were made by another run.
     """
+    if source.corrupts and what is What.CLEAN:
+        answers = source.run.answers
+        clean = answers[answers["corruption"] == CLEAN]
+        return clean.set_index("sample")["correct"].astype(float)
     if not source.proves:
         if what is What.CERTIFIED or source.verdicts.empty:
             return pd.Series(dtype=float)
@@ -116,8 +118,24 @@ def shares(source: Source, what: What) -> pd.Series:
     return right.astype(float).set_axis(table["sample"])
 
 
-def _attacks(source: Source) -> list[str]:
-    return [str(attack.get("name")) for attack in source.attacks]
+def _refuse_no_attack(source: Source) -> None:
+    """ConfigError where nothing that was done to the samples could have shown them to break."""
+    if all(_is_control(str(attack.get("name"))) for attack in source.attacks):
+        raise ConfigError(
+            f"{source.run.path} was attacked by {CONTROL} alone, which is a control and leaves "
+            "nearly everything standing; attack with --suite quick"
+        )
+    threat = source.fact("threat")
+    if threat and number(threat.partition(":")[2], "eps") == 0:
+        raise ConfigError(
+            f"{source.run.path} was attacked in {threat}, which lets nothing be changed, so its "
+            "worst case is its clean accuracy; ask for --min-clean, or attack with an eps above 0"
+        )
+
+
+def _is_control(name: str) -> bool:
+    """Noise, or noise of another library; see Attack.control."""
+    return name.partition(":")[0] == CONTROL or "Additive" in name
 
 
 def _setting(source: Source, what: What) -> str:
@@ -125,8 +143,13 @@ def _setting(source: Source, what: What) -> str:
         return ""
     if what is What.CERTIFIED:
         block = source.run.summary[what]
-        return f", by {block.get('method')} in {block.get('threat') or source.fact('threat')}"
-    return f", the worst of {counted(len(source.attacks), 'attack')} in {source.fact('threat')}"
+        elsewhere = "" if source.proves else ", in another run"
+        threat = block.get("threat") or source.fact("threat")
+        return f", by {block.get('method')} in {threat}{elsewhere}"
+    proved = source.run.summary.get("proved")
+    spared = f", {counted(proved, 'sample')} taken for proved and not attacked" if proved else ""
+    attacks = counted(len(source.attacks), "attack")
+    return f", the worst of {attacks} in {source.fact('threat')}{spared}"
 
 
 def _missing(source: Source, what: What) -> str:

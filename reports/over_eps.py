@@ -12,9 +12,9 @@ from robustcode.bracket import NEARLY, component_of
 from robustcode.certified import SAME
 from robustcode.components import number
 from robustcode.errors import ConfigError
-from robustcode.reports.grids import counted
+from robustcode.reports.grids import counted, listed
 from robustcode.reports.proofs import Pair
-from robustcode.reports.sheet import Floats, Sheet, named
+from robustcode.reports.sheet import Floats, Sheet
 from robustcode.reports.steps import Course, Point, Side, accuracy, places, point_of
 from robustcode.reports.table import Source
 
@@ -24,6 +24,15 @@ MINIMAL = ("cw", "ddn", "deepfool", "fab", "fab-t", "fmn", "hopskipjump")
 UPPER = (
     "At each place: the samples for which no attack found a wrong input so near. It is an upper "
     "bound everywhere, since what was found is allowed from its distance on."
+)
+EXPECTED = (
+    "At each place: the mean share of right decisions if each sample's worst proposal is allowed "
+    "from its distance on, and the sample itself before that. It is an upper bound everywhere, but "
+    "for the chance of the draws."
+)
+TOGETHER = (
+    "At each place: what is left if each sample falls at the distance of its own proposal. Its "
+    "batch mates were moved as well, by up to eps: to the left of eps the line is no bound."
 )
 LOOSE = (
     "The attacks were made for the whole eps and do not look for nearer wrong inputs: to the left "
@@ -70,6 +79,13 @@ def left_over_eps(sheet: Sheet, eps: float) -> Course:
     return Course("left by the attacks", "worst case", count, told, Side.AFTER, (eps,))
 
 
+def notes_of(source: Source, sheet: Sheet) -> list[str]:
+    """What the line of the attacks shows, and whether it bounds what a lesser eps would leave."""
+    if source.together:
+        return [TOGETHER]
+    return [EXPECTED if source.draws else UPPER, looseness(source, sheet)]
+
+
 def looseness(source: Source, sheet: Sheet) -> str:
     """Whether anybody looked for nearer wrong inputs than eps, and on how many samples."""
     seekers = [
@@ -85,11 +101,11 @@ def looseness(source: Source, sheet: Sheet) -> str:
     if not looked.any():
         return LOOSE
     return (
-        f"{named(seekers)} looked for the nearest wrong input on {int(looked.sum()):,} of "
+        f"{listed(seekers)} looked for the nearest wrong input on {int(looked.sum()):,} of "
         f"{counted(int(right.sum()), 'sample')} that {'was' if right.sum() == 1 else 'were'} right;"
         " on the others the bound is loose to the left of eps."
         if looked.sum() < right.sum()
-        else f"{named(seekers)} looked for the nearest wrong input on each sample that was right."
+        else f"{listed(seekers)} looked for the nearest wrong input on each sample that was right."
     )
 
 

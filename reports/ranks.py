@@ -38,9 +38,10 @@ class Refusal:
 class Leaderboard:
     """Runs attacked alike on the same samples, from the highest worst-case accuracy down.
 
-    A rank is one more than the number of runs on the board that are better after Holm at 5 %, so
-    that runs which cannot be told apart share one: no rank rests on chance alone. To be told apart
-    is not transitive: a run may have a lower rank than one above it whose doubt is smaller.
+    A rank is one more than the number of runs on the board that are better after Holm at 5 %. With
+    probability 95 % no run's true rank is before the one it is given: a rank is a bound. To be told
+    apart is not transitive, so ranks need not ascend with falling accuracy: of three runs the first
+    may be told from the second and not from the third, about which there is more doubt.
 
     Attributes:
         group: the comparison that the numbers are of.

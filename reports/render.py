@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from robustcode.errors import ConfigError, StoreError
 from robustcode.reports.compose import compose
 from robustcode.reports.drawing import drawn
-from robustcode.reports.escape import cell, latex, markdown
+from robustcode.reports.escape import cell, latex, markdown, short
 from robustcode.reports.gaps import marked
 from robustcode.reports.grids import Grid
 from robustcode.reports.model_card import model_card
@@ -95,6 +95,7 @@ def _escaped(name: str, escape: Callable[[str], str]) -> Any:
         comment_start_string="<#",
         comment_end_string="#>",
     )
+    environment.filters["short"] = short
     return environment.get_template(name)
 
 

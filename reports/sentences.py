@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from robustcode.reports.comparable import UNLIKE, attacked_alike
 from robustcode.reports.compare import Comparison
 from robustcode.reports.grids import (
     counted,
     first_of,
+    listed,
     percent,
     setting_of,
     stated,
@@ -29,15 +31,12 @@ def verdict(source: Source, rows: Sequence[Row]) -> str:
         of = f" of the {clean.samples} looked at" if clean.samples != looked_at else ""
         parts.append(f"classifies {percent(clean.value, clean.samples)} %{of} correctly")
     if worst:
-        attacks = counted(len(source.attacks), "attack")
-        parts.append(
-            f"keeps {stated(worst)} under the worst of {attacks} in {source.fact('threat')}"
-        )
+        parts.append(f"keeps {stated(worst)} {_under(source, worst)}")
     if proof:
         parts.append(f"is certified for {stated(proof)}")
     if source.draws:
         parts.append(f"is random, so that these are expectations over {source.draws} draws")
-    said = " and ".join(filter(None, [", ".join(parts[:-1]), *parts[-1:]])) or "was not measured"
+    said = listed(parts) or "was not measured"
     count = source.run.summary.get("samples") or 0
     tested = source.run.summary.get("tested")
     looked = f"{counted(count, 'sample')} of {source.fact('data')}"
@@ -46,6 +45,19 @@ def verdict(source: Source, rows: Sequence[Row]) -> str:
     looked = f"{count} of the {tested} samples of {source.fact('data')}, spread over all"
     after = "This is a test of the evaluation, not yet the evaluation."
     return f"On {looked}, {source.label} {said}. {after}"
+
+
+def _under(source: Source, worst: Row) -> str:
+    """What a worst case was kept under, and what of it nobody had to classify or attack."""
+    threat, kept = source.fact("threat"), []
+    attacks = f"the worst of {counted(len(source.attacks), 'attack')}"
+    if not source.searched:
+        attacks = "random noise alone, which is no attack,"
+    if refused := (source.run.summary.get("detector") or {}).get("attacked_refused"):
+        kept.append(f"{percent(refused, worst.samples)} points of it by refusals")
+    if proved := source.run.summary.get("proved"):
+        kept.append(f"{counted(proved, 'sample')} taken for proved and not attacked")
+    return f"under {attacks} in {threat}" + (f" ({', '.join(kept)})" if kept else "")
 
 
 def group_verdict(group: Comparison, rows: dict[str, list[Row]]) -> str:
@@ -59,11 +71,15 @@ def group_verdict(group: Comparison, rows: dict[str, list[Row]]) -> str:
     if len(worst) < 2:
         return f"{setting}, fewer than two of the runs were attacked."
     best, least = (pick(worst, key=lambda row: row.value or 0) for pick in (max, min))
+    doubt = "" if attacked_alike(group.members) else f" {UNLIKE}"
     if best.value == least.value:
-        return f"{setting}, all attacked runs keep the same worst-case accuracy, {stated(best)}."
+        same = f"all attacked runs keep the same worst-case accuracy, {stated(best)}"
+        return f"{setting}, {same}.{doubt}"
+    first, last = ([row.run for row in worst if row.value == end.value] for end in (best, least))
     return (
-        f"{setting}, {best.run} keeps the highest worst-case accuracy, {stated(best)}, and "
-        f"{least.run} the lowest, {stated(least)}; {_told_apart(group, best.run, least.run)}."
+        f"{setting}, {_listed(first)} {'keeps' if len(first) == 1 else 'keep'} the highest "
+        f"worst-case accuracy, {stated(best)}, and {_listed(last)} the lowest, {stated(least)}; "
+        f"{_told_apart(group, best.run, least.run)}.{doubt}"
     )
 
 
@@ -87,7 +103,7 @@ def _listed(names: Sequence[str]) -> str:
     """A, B and C; of many the first few and how many more."""
     if len(names) > NAMED:
         names = [*names[: NAMED - 1], f"{len(names) - NAMED + 1} more"]
-    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+    return listed(names)
 
 
 def not_begun(threats: Sequence[str]) -> str:

@@ -156,12 +156,3 @@ def _missing(source: Source, seen: int) -> int:
     """Samples without a record, which a time limit leaves; none where the summary does not say."""
     asked = source.run.summary.get("samples")
     return max(0, asked - seen) if isinstance(asked, int) else 0
-
-
-def named(names: Sequence[str]) -> str:
-    """Several names in a sentence.
-
-    >>> named(["ddn", "fab", "cw"])
-    'ddn, fab and cw'
-    """
-    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
-from robustcode.reports.comparable import otherwise_attacked
+from robustcode.reports.comparable import UNLIKE, attacked_alike
 from robustcode.reports.compare import LEVEL, MCNEMAR, Comparison, Contrast
 from robustcode.reports.grids import (
     AFTER_BUDGET,
@@ -17,6 +17,7 @@ from robustcode.reports.grids import (
     amount,
     counted,
     interval_of,
+    listed,
     setting_of,
     tenths,
 )
@@ -27,8 +28,9 @@ SHOWN = 15  # pairs that are all shown: those of six runs
 
 RANKED = (
     f"Rank: one more than the number of runs in this table that are better at "
-    f"{100 * LEVEL:g} % after Holm's adjustment. Runs that cannot be told from the best share rank "
-    "1. A run may rank before one above it that has less doubt about it."
+    f"{100 * LEVEL:g} % after Holm's adjustment. That is the best rank these samples leave open to "
+    "it: rank 1 is shared by all runs of which no other is shown to be better. Lines are in the "
+    "order of accuracies, in which ranks need not ascend."
 )
 UNRESOLVED = (
     "Unresolved from: the runs whose worst-case accuracy these samples do not tell from this one's "
@@ -37,9 +39,14 @@ UNRESOLVED = (
 BRACKETS = "In brackets: 95 % intervals."
 PAIRED = (
     "Differences are paired: the same samples in both runs. In brackets: 95 % intervals, which are "
-    "not adjusted."
+    "not adjusted. What is resolved is decided by p; an interval is made otherwise, and may just "
+    "hold 0 where p resolves a pair of few differences."
 )
 TESTED = "p is that of the exact McNemar test between two deterministic runs."
+REFUSING = (
+    "{} may refuse to decide: a refusal of a perturbed input counts as right, though it then goes "
+    "without a class, and that of a clean one as wrong."
+)
 INVERTED = (
     "Where a run is random, p is the least alpha at which the paired interval at 1 - alpha leaves "
     "out 0, which is larger than need be for few samples."
@@ -47,7 +54,6 @@ INVERTED = (
 WHOLE_COST = (
     "Costs are of each whole run: its attacks on all of its samples, its judge and its checks."
 )
-UNLIKE = "The runs were not attacked alike: one that was attacked less may look better than it is."
 
 
 def group_grids(group: Comparison, boards: Sequence[Leaderboard]) -> list[Grid]:
@@ -82,8 +88,7 @@ def refusal_grids(refusals: Sequence[Refusal]) -> list[Grid]:
 
 def _side_by_side(group: Comparison) -> Grid:
     notes = _notes(group)
-    first, *others = group.members
-    if any(otherwise_attacked(first, other) for other in others):
+    if not attacked_alike(group.members):
         notes.append(UNLIKE)
     return _table(
         group, group.members, f"Side by side: {setting_of(group.members[0])}", tuple(notes)
@@ -151,6 +156,9 @@ def _notes(group: Comparison) -> list[str]:
     random = any(member.draws for member in group.members)
     notes = [*([UNRESOLVED] if group.contrasts else []), BOUND, BRACKETS]
     notes.append(CLUSTERED if random else EXACT)
+    refusing = [member.label for member in group.members if member.run.summary.get("detector")]
+    if refusing:
+        notes.append(REFUSING.format(listed(refusing)))
     if group.trimmed:
         others = [
             f"{member.label} has {len(member.verdicts) - len(group.samples)} more"

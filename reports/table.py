@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from robustcode.verdicts import verdicts_of
 WORST = "worst case over all attacks"
 # At the end of the name of what was corrupted and not attacked.
 CORRUPTED = " under corruptions"
+# Controls by name, of this package and of the libraries; see Attack.control.
+CONTROL = re.compile(r"noise(:.*)?|foolbox:\w*Additive.*|torchattacks:(GN|VANILA)(:.*)?", re.DOTALL)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +106,21 @@ class Source:
     def attacks(self) -> list[dict[str, Any]]:
         """The attacks in the order they were run."""
         return list(self.run.summary.get("attacks") or [])
+
+    @property
+    def searched(self) -> bool:
+        """Whether any attack was more than a control, which leaves nearly all standing."""
+        return not all(CONTROL.fullmatch(str(attack.get("name"))) for attack in self.attacks)
+
+    @property
+    def spared(self) -> frozenset[int]:
+        """Samples that a file gave as proved, which is all that is known of them: see --proved."""
+        return frozenset(self.run.spec.get("proved") or ())
+
+    @property
+    def together(self) -> bool:
+        """Whether the samples of a batch were all attacked, and are judged among each other."""
+        return self.fact("adversary").partition(":")[0] == "batch"
 
     @property
     def proves(self) -> bool:

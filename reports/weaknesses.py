@@ -60,7 +60,18 @@ def _weaknesses(source: Source) -> list[Weakness]:
             found.append(
                 Weakness(source.label, "summary-disagrees", "failure", text, remedy, "", "")
             )
-    return found
+    return [*found, *_unattacked(source)]
+
+
+def _unattacked(source: Source) -> list[Weakness]:
+    """That nothing which was done to the samples could have shown them to break."""
+    if source.searched or not source.attacks:
+        return []
+    what = (
+        "Random noise, a control, was all that was tried: what it leaves says nothing of attacks."
+    )
+    remedy = "Attack with --suite quick, or better adaptive."
+    return [Weakness(source.label, "no-attack", "failure", what, remedy, "", "")]
 
 
 def _shown(source: Source, finding: dict[str, Any]) -> Weakness:

@@ -172,7 +172,7 @@ def _finished(value: object) -> object:
 
 
 def _visible(mark: str) -> str:
-    if plain(mark):
+    if mark == "\t" or plain(mark) == mark:
         return mark
     code = ord(mark)
     return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"

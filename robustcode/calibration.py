@@ -132,7 +132,7 @@ def _alike(stated: NDArray[np.float64], bins: int) -> list[NDArray[np.intp]]:
     cuts = [0]
     for end in ends[:-1]:
         further = changes[changes >= max(end, cuts[-1] + 2)]
-        if len(further) and further[0] <= len(order) - 2:
+        if end > cuts[-1] and len(further) and further[0] <= len(order) - 2:
             cuts.append(int(further[0]))
     return np.split(order, cuts[1:])
 

@@ -16,6 +16,8 @@ from robustcode.statistics import clustered, proportion
 CLEAN = "clean"
 # What ``corruption_frost`` is where there are no photographs.
 OWN = "drawn"
+# The finding that a model does what softmax does already; see checks.
+PROBABILITIES = "probabilities-as-logits"
 # Of a 95 % interval by the normal distribution.
 HALF = 1.959963984540054
 # Kept of a mean of many cells, beside its accuracy and its calibration error.
@@ -110,12 +112,27 @@ def notes_of(summary: Mapping[str, Any]) -> list[str]:
             f"errors are expectations over {draws} draws of the defence; probabilities are means "
             "over them, whose NLL is the larger the fewer they are"
         )
+    unscored = [cell["unscored"] for cell in _cells(summary) if cell.get("unscored")]
+    if unscored:
+        notes.append(
+            "NLL and calib. are missing where scores are not all finite, of "
+            f"{max(unscored)} samples in one cell at most: NLL may be infinite there"
+        )
+    if any(finding.get("code") == PROBABILITIES for finding in summary.get("findings") or ()):
+        notes.append(
+            "the model returns probabilities, whose softmax is taken once more here: NLL and "
+            "calib. are of that and not of what the model says; have it return logits"
+        )
     if summary.get("corruption_frost") == OWN:
         notes.append(
             "frost is drawn and not photographed: its errors, and means with them, are not to be "
             "compared with published ones"
         )
     return notes
+
+
+def _cells(summary: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [summary["clean"], *summary["corruptions"]]
 
 
 def _measured(cell: pd.DataFrame, draws: int | None) -> dict[str, Any]:

@@ -27,17 +27,43 @@ def test_a_small_case_by_hand() -> None:
     stated, right = [0.6, 0.6, 0.6, 0.6, 0.9, 0.9], [1, 1, 0, 0, 1, 1]
     found = calibration(stated, right, bins=2)
     assert found.ece == pytest.approx(abs((4 * 0.6 + 2 * 0.9) / 6 - 4 / 6)), "one bin above 0.5"
-    # Halves of three: products of the distances of two different samples, three pairs each.
-    first, second = [0.4, 0.4, -0.6], [-0.6, 0.1, 0.1]
+    # Products of the distances of two different samples; equal confidences are not parted.
+    first, second = [0.4, 0.4, -0.6, -0.6], [0.1, 0.1]
     pairs = [
-        np.mean([a[i] * a[j] for i in range(3) for j in range(3) if i != j])
+        np.mean([a[i] * a[j] for i in range(len(a)) for j in range(len(a)) if i != j])
         for a in (first, second)
     ]
-    assert found.squared == pytest.approx(np.mean(pairs))
+    assert found.squared == pytest.approx((4 * pairs[0] + 2 * pairs[1]) / 6)
     assert [part.samples for part in reliability(stated, right, bins=4)] == [4, 2]
     assert [part.right for part in reliability(stated, right, bins=4)] == [0.5, 1.0]
     confidences = [part.confidence for part in reliability(stated, right, bins=4)]
     assert confidences == pytest.approx([0.6, 0.9])
+
+
+def test_the_order_of_a_data_set_does_not_matter() -> None:
+    """Data sets are often sorted by class, and networks often equally sure of many images.
+
+    A classifier that says 0.5 of everything and is right on the first class, of two, is calibrated.
+    """
+    assert calibration([0.5] * 100, [1] * 50 + [0] * 50).squared < 0
+    generator = np.random.default_rng(0)
+    stated, right = source(600, 0.05, 1)
+    for digits in (1, 2, 9):
+        rounded = np.round(stated, digits)
+        by_class, mixed = np.argsort(right), generator.permutation(600)
+        found = [calibration(rounded[order], right[order]) for order in (by_class, mixed)]
+        assert found[0] == pytest.approx(found[1], abs=1e-12)
+
+
+@pytest.mark.parametrize("digits", [1, 9])
+def test_equal_confidences_leave_no_bias(digits: int) -> None:
+    squares = []
+    for seed in range(250):
+        stated, _ = source(100, 0.0, seed)
+        stated = np.round(stated, digits)
+        right = np.random.default_rng(1000 + seed).random(100) < stated
+        squares.append(calibration(stated, right).squared)
+    assert abs(np.mean(squares)) < 4 * np.std(squares) / math.sqrt(len(squares))
 
 
 def test_empty_bins_are_no_bins() -> None:

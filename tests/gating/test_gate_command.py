@@ -28,8 +28,9 @@ from robustcode.reports.measured import What
 from robustcode.statistics import Difference, mcnemar, paired_difference
 from robustcode.summary import summarise
 
+PEERS_NOISE = "foolbox:L2AdditiveGaussianNoiseAttack"
 COST = {
-    "attack_seconds": {"fgsm": 0.0, "noise": 0.0, "pgd": 0.0},
+    "attack_seconds": dict.fromkeys(("fgsm", "noise", "pgd", PEERS_NOISE), 0.0),
     "judge_forwards": 0,
     "seconds": 0.0,
     "cpu_seconds": 0.0,
@@ -193,7 +194,7 @@ def test_what_is_no_share_is_refused(text: str, said: str, gate: Command, tmp_pa
     assert errors.count("\n") == 1
 
 
-@pytest.mark.parametrize("alpha", ["0", "1", "5", "nan"])
+@pytest.mark.parametrize("alpha", ["0", "1", "5", "nan", "1e-17"])
 def test_an_alpha_that_is_no_probability_is_refused(
     alpha: str, gate: Command, tmp_path: Path
 ) -> None:
@@ -347,11 +348,92 @@ def test_a_wrong_request_is_one_sentence_and_no_verdict(
     assert errors.count("\n") == 1
 
 
-def test_what_only_noise_was_tried_on_is_not_robust(gate: Command, tmp_path: Path) -> None:
-    run = a_run(tmp_path / "run", right(40, 40), attack="noise")
+@pytest.mark.parametrize("attack", ["noise", PEERS_NOISE])
+def test_what_only_noise_was_tried_on_is_not_robust(
+    attack: str, gate: Command, tmp_path: Path
+) -> None:
+    run = a_run(tmp_path / "run", right(40, 40), attack=attack)
     code, _, errors = gate(run, "--min-robust", ".5")
     assert code == 2
     assert "noise alone" in errors
+
+
+def test_an_attack_that_may_change_nothing_is_none(gate: Command, tmp_path: Path) -> None:
+    run = a_run(tmp_path / "run", right(40, 40), spec={"threat": "linf:0"})
+    code, _, errors = gate(run, "--min-robust", ".5")
+    assert code == 2
+    assert "lets nothing be changed" in errors
+    assert gate(run, "--min-clean", ".5")[0] == 0
+
+
+def test_what_was_taken_for_proved_is_told(tmp_path: Path) -> None:
+    run = robustcode.load_run(a_run(tmp_path / "run", right(40, 40)))
+    run.summary["proved"] = 30
+    said = robustcode.gate(run, min_robust=0.5).conditions[0].said
+    assert "30 samples taken for proved and not attacked" in said
+
+
+def test_a_run_is_not_its_own_baseline(gate: Command, tmp_path: Path) -> None:
+    run = a_run(tmp_path / "run", right(30, 40))
+    code, lines, errors = gate(run, "--baseline", run.parent / "." / "run")
+    assert (code, lines) == (2, [])
+    assert "its own baseline" in errors
+
+
+@pytest.mark.parametrize(("samples", "code"), [(5, 2), (6, 1)])
+def test_too_few_samples_to_show_a_loss_give_no_verdict(
+    samples: int, code: int, gate: Command, tmp_path: Path
+) -> None:
+    """All that both have are lost: 2 ** (1 - n) is the exact p-value."""
+    before = a_run(tmp_path / "before", [True] * samples)
+    after = a_run(tmp_path / "after", [False] * samples)
+    ended, _, errors = gate(after, "--baseline", before)
+    assert ended == code
+    assert ("no loss can be told from chance" in errors) == (code == 2)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "said"),
+    [
+        ({"draws": 20}, {"draws": 4}, "judged on 20 draws, the baseline on 4"),
+        ({"spec": {"proved": [1, 2]}}, {}, "2 samples were given as proved"),
+    ],
+)
+def test_a_baseline_that_was_searched_more_surely_is_refused(
+    one: dict[str, Any], other: dict[str, Any], said: str, gate: Command, tmp_path: Path
+) -> None:
+    runs = [
+        a_run(tmp_path / name, [1.0 if "draws" in how else True] * 20, **how)
+        for name, how in (("run", one), ("before", other))
+    ]
+    code, lines, errors = gate(runs[0], "--baseline", runs[1])
+    assert (code, lines) == (2, [])
+    assert said in errors
+
+
+def test_a_summary_that_does_not_fit_to_its_folder_gives_no_verdict(tmp_path: Path) -> None:
+    run = a_run(tmp_path / "run", right(20, 40))
+    found = [{key: FAILURE[key] for key in ("code", "severity", "what", "remedy")}]
+    change(run / "summary.json", findings=found)
+    with pytest.raises(StoreError, match=r"tells of the finding 'zero-gradient' and findings"):
+        robustcode.gate(run, min_robust=0.3)
+    change(run / "summary.json", findings=[], threat="linf:0.5")
+    with pytest.raises(StoreError, match=r"of threat linf:0.5 and spec.toml of linf:0.1"):
+        robustcode.gate(run, min_robust=0.3)
+
+
+def test_clean_accuracy_of_corruptions_is_that_of_the_answers(tmp_path: Path) -> None:
+    run = robustcode.corrupt(
+        *("digits_cnn", "digits", tmp_path / "run"),
+        corruptions=["contrast"],
+        severities=[1],
+        samples=10,
+        progress=False,
+    )
+    assert robustcode.gate(run, min_clean=0.1).holds
+    run.summary["clean"] |= {"accuracy": 1.0, "low": 0.99, "high": 1.0, "samples": 500}
+    with pytest.raises(StoreError, match="one was altered"):
+        robustcode.gate(run, min_clean=0.9)
 
 
 def test_a_test_of_an_evaluation_is_not_the_evaluation(gate: Command, tmp_path: Path) -> None:

@@ -172,6 +172,7 @@ CARDS = {
     "with results of its own": CARD,
     "empty": "",
     "without a head": "# Mine\n\nText without an end",
+    "with a head below empty lines": "\n \n" + CARD,
     "with an empty head": "---\n---\nText.\n",
     "without a model-index": "---\nlicense: mit\n---\nText.\n",
     "with lines of Windows": CARD.replace("\n", "\r\n"),
@@ -216,6 +217,10 @@ def test_new_numbers_replace_the_old_ones(run: Run) -> None:
     ("card", "said"),
     [
         ("---\nlicense: mit\n", "no second line"),
+        ("--- \nlicense: mit\n---\n", "blanks behind"),
+        ("---\n  license: mit\n---\n", "not begin at the margin"),
+        ("---\n{license: mit}\n---\n", "not begin at the margin"),
+        ("---\nmodel-index:\n- results:\nmodel-index:\n- results:\n---\n", "two model-index"),
         ("---\nmodel-index: [{name: a, results: []}]\n---\n", "not one model"),
         ("---\nmodel-index:\n- name: a\n  results: []\n---\n", "not a list of lines"),
         ("---\nmodel-index:\n- name: a\n---\n", "not one model"),

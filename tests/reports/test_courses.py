@@ -577,9 +577,14 @@ def test_an_attack_that_breaks_early_is_at_its_end() -> None:
     rows = [broken(0, "pgd"), made(0, "square"), made(1, "pgd"), made(1, "square", forwards=90)]
     said = at_end(sheet(source_of(rows)))
     assert said.startswith("It is flat at its end: none fell in the last half")
+    assert "(52 to 105 a sample), spent by square. " in said
     assert "fell to pgd by 10 passes" in said
     nothing = at_end(sheet(source_of([made(0, "pgd")])))
     assert nothing == "No sample that was right fell: it is flat from its beginning."
+
+
+def test_noise_that_breaks_nothing_does_not_look_like_an_attack_at_its_end() -> None:
+    assert at_end(sheet(source_of([made(0, "noise")]))).startswith("Noise is a control")
 
 
 def test_of_a_random_defence_the_fall_has_its_interval() -> None:
@@ -595,7 +600,7 @@ def test_of_a_random_defence_the_fall_has_its_interval() -> None:
     assert run(0.4, 9).startswith("It still falls at its end: by 40.0 points (95 % interval ")
     said = "Whether it is flat at its end is not known: 40.0 points (95 % interval "
     assert run(0.4, 60).startswith(said)
-    assert run(0.8, 60).startswith("It is flat at its end as far as can be told: it fell by 0.0 ")
+    assert run(0.8, 60).startswith("No fall is certain at its end: it is 0.0 points (95 % ")
 
 
 def test_what_a_budget_left_open_is_said() -> None:

@@ -161,6 +161,7 @@ def latex_table(text: str) -> Shown:
 
 
 def read_latex(text: str) -> str:
+    text = text.replace("{[}", "[").replace("{*}", "*")
     text = re.sub(r"\\([a-z]+)\{\}", lambda mark: LATEX[mark[1]], text.replace("-{}", "-"))
     text = re.sub(r"\[U\+([0-9A-F]{4,6})\]", lambda mark: chr(int(mark[1], 16)), text)
     return re.sub(r"\\([^a-z])", r"\1", text)

@@ -1,0 +1,55 @@
+"""Runs of which a gate gives no verdict: a part of one, an altered one, one held against itself."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from robustcode.errors import ConfigError, StoreError
+from robustcode.reports.table import Source, as_text, tables
+
+
+def refuse_itself(source: Source, baseline: Source) -> None:
+    """ConfigError for a run that is its own baseline: it could lose nothing."""
+    if source.run.path.resolve() == baseline.run.path.resolve():
+        raise ConfigError(
+            f"{source.run.path} is named as its own baseline, which nothing is ever lost against; "
+            "name the folder of an earlier run"
+        )
+
+
+def refuse_altered(source: Source) -> None:
+    """StoreError where the summary does not fit to the files beside it."""
+    run = source.run
+    threats = [run.summary.get("threat"), run.spec.get("threat")]
+    if None not in threats and as_text(threats[0]) != as_text(threats[1]):
+        raise StoreError(
+            f"{run.path}/summary.json is of threat {threats[0]} and spec.toml of {threats[1]}: one "
+            "was altered; run its command again into another folder"
+        )
+    told = Counter(_what_is_found(run.summary.get("findings")))
+    if left := list((told - Counter(_what_is_found(run.findings))).elements()):
+        raise StoreError(
+            f"{run.path}/summary.json tells of the finding {left[0][1]!r} and findings.json does "
+            "not: one was altered; run its command again into another folder"
+        )
+
+
+def refuse_part(source: Source) -> None:
+    """ConfigError if the run is a part of an evaluation, or was read in part."""
+    if source.run.gap is not None:
+        raise ConfigError(
+            f"{source.run.path} was read in part ({source.run.gap.said}), and what is missing may "
+            "be anything; run its command again to finish it"
+        )
+    tested, count = (source.run.summary.get(key) for key in ("tested", "samples"))
+    if isinstance(tested, int) and isinstance(count, int) and tested > count:
+        raise ConfigError(
+            f"{source.run.path} is a test of an evaluation, on {count} of {tested} samples; run "
+            "the evaluation itself and gate that"
+        )
+
+
+def _what_is_found(findings: Any) -> list[tuple[str, str]]:
+    """Severity and code of each finding."""
+    return [(str(one.get("severity")), str(one.get("code"))) for one in tables(findings)]
