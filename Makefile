@@ -74,10 +74,11 @@ $(VENV)/package: pyproject.toml constraints.txt
 	$(PIP) -c $(VENV)/constraints.txt --no-build-isolation --editable .
 	touch $@
 
-# torchattacks pins an old requests and drags in torchvision; it imports neither.
+# torchattacks pins an old requests and drags in torchvision; it imports neither. imagecorruptions
+# wants the OpenCV that needs a screen's libraries; what it computes is in the other one as well.
 $(VENV)/tools: $(VENV)/package
 	$(PIP) -c $(VENV)/constraints.txt --no-build-isolation --editable ".[dev,peers]"
-	$(PIP) -c $(VENV)/constraints.txt --no-deps torchattacks
+	$(PIP) -c $(VENV)/constraints.txt --no-deps torchattacks imagecorruptions
 	@$(MAKE) --no-print-directory --keep-going $(NPM)/axe.min.js $(NPM)/sarif.json || \
 		echo "what npm could not fetch is missing, and the tests that need it are skipped"
 	touch $@

@@ -25,12 +25,18 @@ def assert_robust(
     """See robustcode.assert_robust."""
     __tracebackhide__ = True
     from robustcode import attack
+    from robustcode.errors import ConfigError
     from robustcode.reports.escape import plain
     from robustcode.reports.gate import Asked, judge, share
 
     # Before the attack: what is asked wrongly should not cost one.
     asked = Asked(min_robust=share(at_least, "at_least"))
     folder = Path(tempfile.mkdtemp(prefix="robustcode-")) / "run" if out is None else Path(out)
+    if not isinstance(model, str) and (folder / "manifest.json").exists():
+        raise ConfigError(
+            f"{folder} holds a run already, and by its weights alone it cannot be told whether "
+            "that is of this model's code; name another folder, or none"
+        )
     run = attack(model, data, threat, folder, **{"progress": False, **spec})
     verdict = judge(run, asked)
     if not verdict.holds:

@@ -53,6 +53,9 @@ def test_each_assertion_of_a_test_has_a_folder_of_its_own(
     assert len({run.path for run in (first, second, third)}) == 3
     assert third.path == tmp_path / "mine"
     assert first.path.parent == tmp_path
+    # The same weights in other code would be taken for the same run.
+    with pytest.raises(ConfigError, match="holds a run already"):
+        assert_robust(net, (images, labels), "l2:0.1", out=tmp_path / "mine", **given)
 
 
 def project(folder: Path, text: str, *words: str) -> list[str]:
