@@ -7,8 +7,8 @@ import numpy as np
 from robustcode.reports.grids import counted, listed, percent
 from robustcode.reports.over_passes import furthest, state_at
 from robustcode.reports.sheet import Bools, Floats, Sheet
-from robustcode.reports.table import CONTROL
 from robustcode.statistics import paired_difference
+from robustcode.verdicts import CONTROL
 
 MORE = "more passes may leave less"
 UNTOLD = "began before it, and records do not tell when within them"
@@ -55,8 +55,8 @@ def _fell(sheet: Sheet, half: float, span: str) -> str:
     if open_ones:
         return f"Whether it is flat at its end is not known: {untold}. {last}"
     # To find nothing says more of some attacks than of others.
-    spent = ((sheet.passes > 0) & (sheet.spent[:, 1:] > half)).any(0)
-    work = listed(name for name, some in zip(sheet.names, spent, strict=True) if some)
+    late = (sheet.passes > 0) & (sheet.spent[:, 1:] > half)
+    work = listed(name for place, name in enumerate(sheet.names) if late[:, place].any())
     return f"It is flat at its end: none fell in {span}, spent by {work}. {last}"
 
 

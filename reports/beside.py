@@ -13,6 +13,7 @@ KIND = "beside corruptions"
 # What must agree: of the manifest, and of what a run says it evaluated.
 INPUTS = ("checkpoint_sha256", "model_code_sha256", "code_sha256", "data_sha256")
 FACTS = ("model", "defense", "data")
+ONCE = "In the interval of a mean a sample counts once, however often it was spoilt."
 CHOSEN = (
     "The worst corruption was chosen by these numbers, so that its own is too low by chance; its "
     "value is the mean over its severities."
@@ -111,7 +112,7 @@ def _others(pair: Beside) -> bool:
 
 
 def _grid(pair: Beside) -> Grid:
-    notes = [CLUSTERED if pair.corrupted.draws else EXACT, CHOSEN, APART]
+    notes = [CLUSTERED if pair.corrupted.draws else EXACT, ONCE, CHOSEN, APART]
     return Grid(
         f"{pair.attacked.label}: what befalls it, and what is done to it",
         ("what", "n", "accuracy, %", "95 % interval, %", "NLL", "calibration error, %"),

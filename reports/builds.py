@@ -7,7 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
-from robustcode.errors import StoreError
+from robustcode.errors import ConfigError, StoreError
 from robustcode.reports.cards import put
 from robustcode.reports.gate import Verdict
 from robustcode.reports.junit import junit as junit_of
@@ -23,6 +23,9 @@ def write_files(
     url: str = "",
 ) -> None:
     """Write those that are named, whether or not the gate holds; all are made before one is."""
+    named = [file.resolve() for file in (junit, sarif, model_card) if file]
+    if len({*named}) < len(named):
+        raise ConfigError(f"two files are to be written to {named[0]}; give each a name of its own")
     files: dict[Path, bytes] = {}
     if junit:
         files[junit] = junit_of(verdict.run, verdict)

@@ -10,9 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from robustcode.certified import SAME
 from robustcode.reports.over_eps import proved_of, threat_of
-from robustcode.reports.proofs import Pair
+from robustcode.reports.proofs import Pair, proved_within, right_of
 from robustcode.reports.sheet import Bools, Floats, Sheet, sheet_of
 from robustcode.reports.table import Source
 
@@ -85,12 +84,12 @@ def _proved(source: Source) -> list[Measure]:
     if table.empty:
         return []
     labels = table.label.to_numpy(np.intp)
-    right = (table.prediction == table.label).fillna(False).to_numpy(bool)
+    right = right_of(table)
     known = np.zeros(len(table), dtype=bool)
     measures = [Measure("clean", labels, right.astype(float), known, None)]
     if found is not None:
-        proved = right & (table.radius.to_numpy(float) >= found[1] * SAME)
-        measures.append(Measure("certified", labels, proved.astype(float), known, None))
+        proved = proved_within(table, found[1]).astype(float)
+        measures.append(Measure("certified", labels, proved, known, None))
     return measures
 
 

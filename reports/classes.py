@@ -47,7 +47,7 @@ def part_of(source: Source, place: int, pairs: Sequence[Pair] = ()) -> Part | No
     measures = measures_of(source, pairs)
     if not measures:
         return None
-    names = names_of(source)
+    names = source.class_names
     classes = np.unique(np.concatenate([measure.labels for measure in measures])).tolist()
     rows = {
         (number, measure.name): row
@@ -63,14 +63,6 @@ def part_of(source: Source, place: int, pairs: Sequence[Pair] = ()) -> Part | No
         grids=(_grid(source, measures, rows, taken, names),),
         rows=(*rows.values(), *_taken_rows(source, taken, names)),
     )
-
-
-def names_of(source: Source) -> list[str]:
-    """The names of the classes by number, as the manifest has them; empty if it has none."""
-    names = source.run.manifest.get("class_names")
-    if not isinstance(names, list):
-        return []
-    return [name if isinstance(name, str) else "" for name in names]
 
 
 def _row(source: Source, measure: Measure, number: int, names: Sequence[str]) -> Row | None:

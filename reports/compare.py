@@ -13,16 +13,14 @@ from numpy.typing import NDArray
 from robustcode.reports.comparable import common_samples, unlike
 from robustcode.reports.grids import counted, first_of
 from robustcode.reports.proofs import Pair
+from robustcode.reports.steps import accuracy
 from robustcode.reports.table import WORST, Row, Source, rows_of
 from robustcode.statistics import (
     Difference,
-    Proportion,
-    clustered,
     holm,
     mcnemar,
     paired_difference,
     paired_p_value,
-    proportion,
 )
 
 # Adjusted p-values up to this resolve a difference: it is called one.
@@ -190,7 +188,7 @@ def _compare(
 
 
 def _row(member: Source, shares: NDArray[np.float64], name: str, kind: str) -> Row:
-    value, low, high = _interval(shares, member.draws)
+    value, low, high = accuracy(shares, member.draws)
     return Row(
         run=member.label,
         kind=f"compared {kind}",
@@ -270,9 +268,3 @@ def _contrasts(attacked: Sequence[Source], samples: list[int]) -> list[Contrast]
 
 def _shares(source: Source, column: str, samples: list[int]) -> NDArray[np.float64]:
     return source.verdicts.loc[samples, column].to_numpy(dtype=np.float64)
-
-
-def _interval(shares: NDArray[np.float64], draws: int | None) -> Proportion:
-    if draws is None:
-        return proportion(int(shares.sum()), len(shares))
-    return clustered(shares, draws)

@@ -193,12 +193,19 @@ def _curve(given: Runs, series: Series) -> Body:
 
 def _compared(given: Runs, curves: Sequence[Series]) -> Body:
     """Several defences, or one under several threats."""
-    groups = comparisons(given.attacked, given.pairs)
+    on_curves = {source.label for series in curves for _, source in series.members}
+    groups = [
+        group
+        for group in comparisons(given.attacked, given.pairs)
+        # Alone it is compared with itself at other eps.
+        if len(group.members) > 1 or group.members[0].label not in on_curves
+    ]
     boards, refusals = boards_of(groups, given.failed)
     return Body(
         f"How robust are they? {len(given.found)} runs side by side",
         [
             *(group_verdict(group, dict(given.rows)) for group in groups),
+            *(curve_verdict(series, given.rows) for series in curves),
             *map(bracket_verdict, given.pairs),
         ],
         [

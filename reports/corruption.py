@@ -25,7 +25,8 @@ DEBIASED = (
 )
 ECE = (
     "ECE is the mean distance over 15 bins of equal width, as papers print it. It is too large, "
-    "the more so the fewer samples there are, and is here for comparison only."
+    "the more so the fewer samples there are, and is here for comparison only; a mean of it over "
+    "batches, which some papers print, is larger still."
 )
 CSV = "The rows of this section in CSV and JSON have accuracies, which are 1 less these errors."
 

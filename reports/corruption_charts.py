@@ -42,7 +42,7 @@ class Errors:
             f"{name} {', '.join(f'{100 * error:.1f} % at {at}' for at, error in points)}"
             for name, points in self.lines
         ]
-        return f"{'; '.join(told)}."
+        return "; ".join(told)
 
     @property
     def size(self) -> tuple[float, float]:
@@ -87,8 +87,9 @@ class Reliability:
             f"{name}: "
             + ", ".join(f"{100 * right:.0f} % right at {at:.2f}" for at, right in self._shown(bins))
             for name, bins in self.lines
+            if self._shown(bins)
         ]
-        return f"{'; '.join(told)}."
+        return "; ".join(told) or "no bin holds answers enough"
 
     @property
     def size(self) -> tuple[float, float]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from robustcode.components import number
-from robustcode.errors import ConfigError
 from robustcode.reports.figures import Dot, dot_of
 from robustcode.reports.grids import (
     AFTER_BUDGET,
@@ -22,8 +20,9 @@ from robustcode.reports.grids import (
 from robustcode.reports.table import Row, Source, as_text, name_of
 
 MONOTONE = (
-    "A sample that is broken at one eps is broken at every larger one, by the same input; where "
-    "runs were started from one another, passes are what each eps cost on top of those before it."
+    "What breaks a sample at one eps is allowed at every larger one: a worst case that rises with "
+    "eps shows attacks that were too weak there. Where runs were started from one another, passes "
+    "are what each eps cost on top of those before it."
 )
 
 
@@ -51,19 +50,23 @@ def series_of(found: Sequence[Source]) -> list[Series]:
     """The curves among some runs: at least two eps, and the same in all else that matters."""
     groups: dict[tuple[str, ...], list[tuple[float, Source]]] = {}
     for source in found:
-        norm, colon, eps = source.fact("threat").partition(":")
-        if colon and source.attacks:
-            try:
-                place = number(eps, "eps")
-            except ConfigError:  # a run of another make: it has no place on a curve
-                continue
-            groups.setdefault((norm, *_held(source)), []).append((place, source))
+        if source.attacks and source.eps is not None:
+            key = (source.norm, *_held(source))
+            groups.setdefault(key, []).append((source.eps, source))
     series = []
     for key, members in groups.items():
-        members.sort(key=lambda pair: pair[0])
-        places = [place for place, _ in members]
-        if len(places) > 1 and len(set(places)) == len(places):
-            series.append(Series(name_of(members[0][1]), key[0], tuple(members)))
+        # Of two runs of the same, the first stands for both.
+        at: dict[float, Source] = {}
+        for eps, source in members:
+            at.setdefault(eps, source)
+        if len(at) > 1:
+            series.append(
+                Series(
+                    name_of(members[0][1]),
+                    key[0],
+                    tuple(sorted(at.items(), key=lambda point: point[0])),
+                )
+            )
     return series
 
 

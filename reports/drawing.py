@@ -97,7 +97,7 @@ class Drawing(Protocol):
         stem: its file name without ending, of letters and digits only: LaTeX reads it.
         title: what it shows.
         note: what stands under it; may be empty.
-        said: its numbers in words, for who does not see it.
+        said: its numbers in words, for who does not see it; without the title or a full stop.
         size: width and height in inches.
     """
 

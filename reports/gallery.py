@@ -163,7 +163,7 @@ def _picture(source: Source, place: int, inputs: Inputs, row: pd.Series) -> Pict
         _class(source, row["clean"]),
         _class(source, row["prediction"]),
         _short(str(row["attack"])),
-        f"{source.fact('threat').partition(':')[0]} {float(row['distance']):.3g}",
+        f"{source.norm} {float(row['distance']):.3g}",
         right,
         bool(row["broken"]),
         triple(x, x_adv),
@@ -174,10 +174,9 @@ def _class(source: Source, number: float | None) -> str:
     """The name of a class, or its number; empty for none."""
     if number is None or pd.isna(number):
         return ""
-    names = source.run.manifest.get("class_names")
-    if isinstance(names, list) and 0 <= number < len(names):
-        return _short(str(names[int(number)]))
-    return str(int(number))
+    names = source.class_names
+    name = names[int(number)] if 0 <= number < len(names) else ""
+    return _short(name or str(int(number)))
 
 
 def _short(name: str) -> str:

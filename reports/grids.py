@@ -33,6 +33,10 @@ CLUSTERED = (
     "Intervals are at 95 %, with the draws of one sample counted as one cluster. They speak of the "
     "draw of the n samples and of the defence's randomness, not of the attack's strength."
 )
+TOGETHER = (
+    "The samples of a batch were attacked together and are judged among each other. Intervals take "
+    "samples as independent, so that they may be too narrow here."
+)
 AFTER = (
     "after: the accuracy left after this attack and those before it, controls aside; it was given "
     "only what they had left standing."
@@ -79,6 +83,8 @@ def own_grids(source: Source, rows: Sequence[Row]) -> list[Grid]:
         notes.append(CLUSTERED if source.draws else EXACT)
     if source.attacks:
         notes += [WHOLE, CHOSEN] if source.draws else [WHOLE]
+    if source.together:
+        notes.append(TOGETHER)
     abstained = any(row.abstained for row in main)
     refused = source.run.summary.get("detector")
     if refused:

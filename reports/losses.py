@@ -118,7 +118,7 @@ def _loss(source: Source, baseline: Source, what: What, alpha: float) -> Loss:
 
 def _attacked_apart(source: Source, baseline: Source) -> str:
     """Why a loss could be due to anything but the two defences; empty if it could not."""
-    reason = unlike([baseline], source) or _judged_apart(source, baseline)
+    reason = unlike([baseline], source)
     if reason:
         return reason
     shared = source.verdicts.index.intersection(baseline.verdicts.index)
@@ -126,32 +126,24 @@ def _attacked_apart(source: Source, baseline: Source) -> str:
     return unequal(*both)
 
 
-def _judged_apart(source: Source, baseline: Source) -> str:
-    """Why two worst cases differ though the attacks are the same; empty if nothing makes them so.
-
-    The fewer draws a random defence is asked for, the less surely its worst proposal is chosen.
-    """
-    if source.draws and baseline.draws and source.draws != baseline.draws:
-        return f"it was judged on {source.draws} draws, the baseline on {baseline.draws}"
-    named = [set(run.run.spec.get("proved") or ()) for run in (source, baseline)]
-    if named[0] != named[1]:
-        return (
-            f"{counted(len(named[0]), 'sample')} were given as proved to it and not attacked, and "
-            f"{len(named[1])} to the baseline, not the same ones"
-        )
-    return ""
-
-
 def _proved_apart(source: Source, baseline: Source) -> str:
-    """The same of certificates, whatever method they are by: a proof is a proof."""
+    """The same of certificates, whatever method they are by: a proof is a proof.
+
+    That holds of proofs as certain as those of the baseline.
+    """
     for what in ("threat", "adversary"):
-        here, there = (run.fact(what) or "solo" for run in (source, baseline))
-        if here != there:
-            return f"its {what} is {here}, that of the baseline is {there}"
+        mine, theirs = (run.fact(what) or "solo" for run in (source, baseline))
+        if mine != theirs:
+            return f"its {what} is {mine}, that of the baseline is {theirs}"
+    here, there = ((run.run.summary["certified"].get("alpha") or 0) for run in (source, baseline))
+    if here > there:
+        return (
+            f"its proofs may each be false with probability {here:g}, the baseline's with {there:g}"
+        )
     hashes = [hashes_of(run) or [run.fact("data")] for run in (source, baseline)]
-    mine, theirs = (_labels(run) for run in (source, baseline))
-    shared = mine.index.intersection(theirs.index)
-    if hashes[0] != hashes[1] or (mine.loc[shared] != theirs.loc[shared]).any():
+    labels, others = (_labels(run) for run in (source, baseline))
+    shared = labels.index.intersection(others.index)
+    if hashes[0] != hashes[1] or (labels.loc[shared] != others.loc[shared]).any():
         return f"its data ({source.fact('data')}) are not those of the baseline"
     return "" if len(shared) else "they have no sample in common"
 

@@ -5,21 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from robustcode.certified import SAME
-from robustcode.components import number
 from robustcode.corrupted import CLEAN
 from robustcode.errors import ConfigError, StoreError
 from robustcode.reports.grids import counted, percent
+from robustcode.reports.proofs import proved_within, right_of
+from robustcode.reports.steps import accuracy
 from robustcode.reports.table import Source
-from robustcode.statistics import Proportion, clustered, proportion
 
-# A control and no attack: what it leaves standing says nothing of robustness.
-CONTROL = "noise"
 # Both are computed from the same numbers; only the order of summation may differ.
 ROUNDING = 1e-9
 
@@ -111,31 +107,23 @@ def shares(source: Source, what: What) -> pd.Series:
     table = source.run.certificates
     if what is What.ROBUST or table.empty:
         return pd.Series(dtype=float)
-    right = (table["prediction"] == table["label"]).fillna(False).astype(bool)
-    if what is What.CERTIFIED:
-        eps = number(source.fact("threat").partition(":")[2], "eps")
-        right &= table["radius"] >= eps * SAME
-    return right.astype(float).set_axis(table["sample"])
+    right = right_of(table) if what is What.CLEAN else proved_within(table, source.eps or 0.0)
+    return pd.Series(right, table["sample"]).astype(float)
 
 
 def _refuse_no_attack(source: Source) -> None:
     """ConfigError where nothing that was done to the samples could have shown them to break."""
-    if all(_is_control(str(attack.get("name"))) for attack in source.attacks):
+    if not source.searched:
         raise ConfigError(
-            f"{source.run.path} was attacked by {CONTROL} alone, which is a control and leaves "
+            f"{source.run.path} was attacked by noise alone, which is a control and leaves "
             "nearly everything standing; attack with --suite quick"
         )
-    threat = source.fact("threat")
-    if threat and number(threat.partition(":")[2], "eps") == 0:
+    if source.eps == 0:
         raise ConfigError(
-            f"{source.run.path} was attacked in {threat}, which lets nothing be changed, so its "
-            "worst case is its clean accuracy; ask for --min-clean, or attack with an eps above 0"
+            f"{source.run.path} was attacked in {source.fact('threat')}, which lets nothing be "
+            "changed, so its worst case is its clean accuracy; ask for --min-clean, or attack with "
+            "an eps above 0"
         )
-
-
-def _is_control(name: str) -> bool:
-    """Noise, or noise of another library; see Attack.control."""
-    return name.partition(":")[0] == CONTROL or "Additive" in name
 
 
 def _setting(source: Source, what: What) -> str:
@@ -145,7 +133,9 @@ def _setting(source: Source, what: What) -> str:
         block = source.run.summary[what]
         elsewhere = "" if source.proves else ", in another run"
         threat = block.get("threat") or source.fact("threat")
-        return f", by {block.get('method')} in {threat}{elsewhere}"
+        unsure = block.get("alpha")
+        false = f", each false with probability {unsure:g} at most" if unsure else ""
+        return f", by {block.get('method')} in {threat}{elsewhere}{false}"
     proved = source.run.summary.get("proved")
     spared = f", {counted(proved, 'sample')} taken for proved and not attacked" if proved else ""
     attacks = counted(len(source.attacks), "attack")
@@ -167,7 +157,7 @@ def _refuse_altered(source: Source, found: Measured) -> None:
         return
     # What no attack was finished on has no record, and is not right as far as is known.
     every = np.concatenate([each, np.zeros(max(0, found.samples - len(each)))])
-    again = _interval(every, None if found.what is What.CERTIFIED else source.draws)
+    again = accuracy(every, None if found.what is What.CERTIFIED else source.draws)
     stated = (found.value, found.low)
     if not np.allclose(stated, (again.value, again.low), rtol=0, atol=ROUNDING):
         raise StoreError(
@@ -175,9 +165,3 @@ def _refuse_altered(source: Source, found: Measured) -> None:
             f"{found.low:.6g}) and its samples say {again.value:.6g} (from {again.low:.6g}): one "
             "was altered; run its command again into another folder"
         )
-
-
-def _interval(each: np.ndarray[Any, np.dtype[np.float64]], draws: int | None) -> Proportion:
-    if draws is None:
-        return proportion(int(each.sum()), len(each))
-    return clustered(each, draws)

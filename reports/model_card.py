@@ -15,6 +15,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
+from robustcode.corrupted import notes_of
+from robustcode.reports import corruption
+from robustcode.reports.corruption import corruption_verdict
 from robustcode.reports.escape import markdown, plain
 from robustcode.reports.grids import accuracy_of, counted, interval_of
 from robustcode.reports.proofs import proof_verdict
@@ -25,7 +28,7 @@ from robustcode.store import Run
 from robustcode.summary import tally
 
 TASK = "image-classification"
-KINDS = ("clean", "attack", "worst case", "certified")
+KINDS = ("clean", "attack", "worst case", "certified", "corruption")
 # Data sets whose name says nothing without that of their file.
 IN_FILES = ("npz", "folder")
 
@@ -65,16 +68,25 @@ def result_lines(source: Source, url: str, indent: int) -> list[str]:
 def section(source: Source) -> list[str]:
     """The lines of the section for people, between comments that it is found by."""
     key, threat = key_of(source), source.fact("threat")
-    rows, found = rows_of(source), weaknesses([source])
-    said = proof_verdict(source, {source.label: rows}) if source.proves else verdict(source, rows)
+    rows, found = _rows(source), weaknesses([source])
+    against = f" in {markdown(threat)}" if threat else ""
+    if source.corrupts:
+        against, said = " to common corruptions", corruption_verdict(source)
+    elif source.proves:
+        said = proof_verdict(source, {source.label: rows})
+    else:
+        said = verdict(source, rows)
+    notes = notes_of(source.run.summary) if source.corrupts else []
     return [
         f"<!-- robustcode {key}: begin -->",
-        f"## Robustness{' in ' + markdown(threat) if threat else ''}",
+        f"## Robustness{against}",
         "",
         markdown(said + warning(found, 1)),
         "",
         *_table(rows),
         "",
+        *(f"- {markdown(note)}" for note in notes),
+        *([""] if notes else []),
         *_findings(found),
         *_repeat(source),
         f"<!-- robustcode {key}: end -->",
@@ -97,6 +109,8 @@ def result_of(source: Source, url: str = "") -> dict[str, Any]:
         },
         "metrics": [_metric(source, row) for row in rows_of(source) if row.kind in _METRICS],
     }
+    if source.corrupts:
+        result["metrics"].append(_corrupted(source))
     if url:
         result["source"] = {"name": "robustcode", "url": url}
     return result
@@ -129,10 +143,39 @@ def _metric(source: Source, row: Row) -> dict[str, Any]:
     args |= {"samples": row.samples}
     if row.unfinished:
         args |= {"unfinished": row.unfinished, "at_most": row.most}
-    # A number must not travel without what weakens it.
-    grave = tally(str(finding.get("severity")) for finding in source.run.findings)
-    args |= {"findings": grave or "none"}
+    args |= {"findings": _weakened(source)}
     return {"type": _METRICS[row.kind], "value": row.value, "name": name, "args": args}
+
+
+def _corrupted(source: Source) -> dict[str, Any]:
+    """The mean over corruptions and severities, with all that it is comparable by."""
+    summary = source.run.summary
+    mean, named = summary["corruption_means"]["all"], summary["corruption_means"]["corruptions"]
+    args = {
+        **{"low": mean["low"], "high": mean["high"], "confidence": 0.95},
+        "corruptions": [plain(str(name)) for name in named],
+        "severities": sorted({cell["severity"] for cell in summary["corruptions"]}),
+        "strengths": summary["corruption_scale"],
+        "frost": summary.get("corruption_frost", "none"),
+        "nll": mean["nll"],
+        "calibration_error": mean["calibration"],
+        "samples": summary["samples"],
+        "findings": _weakened(source),
+    }
+    name = f"Mean accuracy under {counted(len(named), 'common corruption')}"
+    return {"type": "corruption_accuracy", "value": mean["accuracy"], "name": name, "args": args}
+
+
+def _weakened(source: Source) -> str:
+    """How many findings of which severity: a number must not travel without what weakens it."""
+    return tally(str(finding.get("severity")) for finding in source.run.findings) or "none"
+
+
+def _rows(source: Source) -> list[Row]:
+    """What the section's table shows: of corruptions what is clean and the means, no cells."""
+    if not source.corrupts:
+        return rows_of(source)
+    return [row for row in corruption.rows_of(source) if not row.at]
 
 
 def yaml_lines(value: Mapping[str, Any] | Sequence[Any], indent: int = 0) -> list[str]:

@@ -10,10 +10,8 @@ from scipy.stats import binom
 
 from robustcode.bracket import NEARLY, component_of
 from robustcode.certified import SAME
-from robustcode.components import number
-from robustcode.errors import ConfigError
 from robustcode.reports.grids import counted, listed
-from robustcode.reports.proofs import Pair
+from robustcode.reports.proofs import Pair, proved_within, right_of
 from robustcode.reports.sheet import Floats, Sheet
 from robustcode.reports.steps import Course, Point, Side, accuracy, places, point_of
 from robustcode.reports.table import Source
@@ -42,12 +40,8 @@ LOOSE = (
 
 def threat_of(source: Source) -> tuple[str, float] | None:
     """Norm and eps of a run; None if it has no eps above 0 to look along."""
-    norm, colon, text = source.fact("threat").partition(":")
-    try:
-        eps = number(text, "eps") if colon else 0.0
-    except ConfigError:  # a run of another make
-        return None
-    return (norm, eps) if 0 < eps < math.inf else None
+    eps = source.eps
+    return None if eps is None or not 0 < eps < math.inf else (source.norm, eps)
 
 
 def left_over_eps(sheet: Sheet, eps: float) -> Course:
@@ -140,10 +134,7 @@ def proved_of(pair: Pair, place: float) -> Floats:
     See robustcode.bracket, which says the same at eps.
     """
     table = pair.proof.run.certificates.set_index("sample").loc[pair.found.table["sample"]]
-    right = (table.prediction == table.label).fillna(False).to_numpy(bool)
-    alpha = table["alpha"].to_numpy(float)
-    # A radius of 0 that holds up to chance is none.
-    right &= (table.radius.to_numpy(float) >= place * SAME) & ((alpha == 0) | (table.radius > 0))
+    right, alpha = proved_within(table, place), table["alpha"].to_numpy(float)
     if pair.attack.draws is None:
         return right.astype(float)
     shared = place * SAME <= _own_eps(pair)
@@ -167,16 +158,13 @@ def certified_over_radius(source: Source) -> Course | None:
     found = threat_of(source)
     if table.empty or found is None:
         return None
-    right = (table.prediction == table.label).fillna(False).to_numpy(bool)
-    radius = table.radius.to_numpy(float)
+    right, radius = right_of(table), table.radius.to_numpy(float)
     asked = [found[1], *_radii(said)]
     furthest = max([*asked, *radius[right & np.isfinite(radius)]])
-    # Of a random method nothing is proved where the radius is 0.
-    known = right & ((table.alpha.to_numpy(float) == 0) | (radius > 0))
     nothing = np.zeros(len(table), dtype=bool)
 
     def at(place: float) -> Point:
-        return point_of(place, (known & (radius >= place * SAME)).astype(float), nothing, 0, None)
+        return point_of(place, proved_within(table, place).astype(float), nothing, 0, None)
 
     told = tuple(at(place) for place in places(radius[right], furthest, asked))
     name = f"certified by {said.get('method', 'unnamed method')}"

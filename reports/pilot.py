@@ -6,8 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
 
-from robustcode.components import number
-from robustcode.errors import ConfigError
 from robustcode.reports.grids import counted
 from robustcode.reports.plots import Plot, Points, Sizes
 from robustcode.reports.table import Source
@@ -32,9 +30,10 @@ def plots_of(source: Source, place: int) -> list[Plot | Sizes]:
     of = ""
     if _whole(samples):
         of = f"At most {counted(samples, 'pilot sample')}, right without attack."
+    axis = f"eps in {source.norm}" if source.norm else "eps"
     shares = {"y": "still right, %", "shares": True}
     curves: dict[str, dict[str, Any]] = {
-        "eps": {"title": "Robust accuracy over eps", "x": _axis(source), "note": FALLS, **shares},
+        "eps": {"title": "Robust accuracy over eps", "x": axis, "note": FALLS, **shares},
         "steps": {"title": "Robust accuracy over steps", "x": "steps", **shares},
         "draws": {"title": "Robust accuracy over draws", "x": "draws a step", **shares},
         "loss": {"title": "Cross-entropy along the attack", "y": "mean cross-entropy"},
@@ -53,7 +52,7 @@ def plots_of(source: Source, place: int) -> list[Plot | Sizes]:
                 note=f"{note}. {of}".strip(),
                 points=points,
                 powers=not course,
-                mark=_eps(source) if name == "eps" else None,
+                mark=source.eps if name == "eps" else None,
                 **{"x": "step", **said},
             )
         )
@@ -71,19 +70,6 @@ def _histograms(gradients: Any, place: int) -> list[Plot | Sizes]:
             title = f"Gradient sizes of {name}"
             found.append(Sizes(f"pilot{place}gradients{rank}", title, note, sizes))
     return found
-
-
-def _axis(source: Source) -> str:
-    norm, colon, _ = source.fact("threat").partition(":")
-    return f"eps in {norm}" if colon else "eps"
-
-
-def _eps(source: Source) -> float | None:
-    _, _, eps = source.fact("threat").partition(":")
-    try:
-        return number(eps, "eps")
-    except ConfigError:  # a run of another make
-        return None
 
 
 def _points(value: Any) -> Points:

@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
 from robustcode.bracket import Bracket, bracket
+from robustcode.certified import SAME
 from robustcode.errors import ConfigError
 from robustcode.reports.figures import Bar
 from robustcode.reports.grids import Grid, accuracy_of, counted, interval_of, percent
@@ -83,6 +88,23 @@ class Pair:
         )
 
 
+def right_of(certificates: pd.DataFrame) -> NDArray[np.bool_]:
+    """Of each certificate whether the class that it speaks of is the label; shape (samples,)."""
+    right = (certificates["prediction"] == certificates["label"]).fillna(False)
+    return right.to_numpy(dtype=bool)
+
+
+def proved_within(certificates: pd.DataFrame, distance: float) -> NDArray[np.bool_]:
+    """Of each certificate whether the label is proved within a distance; shape (samples,).
+
+    A radius of 0 that holds up to chance is none, also where the distance is 0.
+    """
+    radius, alpha = (certificates[name].to_numpy(dtype=float) for name in ("radius", "alpha"))
+    reached = (radius >= distance * SAME) & ((alpha == 0) | (radius > 0))
+    proved: NDArray[np.bool_] = right_of(certificates) & reached
+    return proved
+
+
 def pairs_of(found: Sequence[Source]) -> list[Pair]:
     """Each run of certificates with each run of attacks that is about the same thing.
 
@@ -109,16 +131,17 @@ def bracket_verdict(pair: Pair) -> str:
         for value, low, high in (found.certified, found.attacked)
     )
     undecided = int((found.table.state == "undecided").sum())
-    if found.attacked.value == found.certified.value:
+    setting = f"On {counted(count, 'sample')} of {pair.attack.fact('data')} in {found.threat}"
+    alpha = pair.proof.run.summary["certified"].get("alpha")
+    falsely = f" (each falsely with probability {alpha:g} at most)" if alpha else ""
+    if not undecided and found.attacked.value == found.certified.value:
         return (
-            f"On {counted(count, 'sample')} of {pair.attack.fact('data')} in {found.threat}, the "
-            f"true robust accuracy of {pair.attack.label} is {attacked}: what {found.method} does "
-            "not certify, an attack breaks."
+            f"{setting}, the true robust accuracy of {pair.attack.label} is {attacked}: what "
+            f"{found.method} does not certify{falsely}, an attack breaks."
         )
     return (
-        f"On {counted(count, 'sample')} of {pair.attack.fact('data')} in {found.threat}, the true "
-        f"robust accuracy of {pair.attack.label} lies between {certified}, which {found.method} "
-        f"certifies, and {attacked}, which the worst of "
+        f"{setting}, the true robust accuracy of {pair.attack.label} lies between {certified}, "
+        f"which {found.method} certifies{falsely}, and {attacked}, which the worst of "
         f"{counted(len(pair.attack.attacks), 'attack')} leaves; "
         f"{counted(undecided, 'sample')} {'is' if undecided == 1 else 'are'} undecided."
     )

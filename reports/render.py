@@ -12,7 +12,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from robustcode.errors import ConfigError, StoreError
+from robustcode.errors import ConfigError
 from robustcode.reports.compose import compose
 from robustcode.reports.drawing import drawn
 from robustcode.reports.escape import cell, latex, markdown, short
@@ -23,7 +23,8 @@ from robustcode.reports.page import Page
 from robustcode.reports.table import Row
 from robustcode.reports.weaknesses import Weakness
 from robustcode.reports.web import TEMPLATES, Preformatted, page_html
-from robustcode.store import folders_of, load_run
+from robustcode.reports.writing import write
+from robustcode.store import Run, folders_of, load_run
 
 SCHEMA = 1
 
@@ -44,34 +45,43 @@ def report(runs: Sequence[Path | str], out: Path | str, partial: bool = False) -
     for run in read:
         run.check()
     page = marked(compose(read, not_begun), read)
-    files = render(page)
-    if len(read) == 1:
-        files["model_card.md"] = model_card(read[0]).encode("utf-8", "replace")
-    out, written = Path(out), {}
-    for name, content in files.items():
-        key = name.partition(".")[2] if name.startswith("report.") else name
-        written[key] = _write(out / name, content)
-    return written
+    card = model_card(read[0]) if len(read) == 1 and _for_others(read[0], page) else ""
+    written = write(render(page, card), Path(out))
+    return {
+        name.partition(".")[2] if name.startswith("report.") else name: path
+        for name, path in written.items()
+    }
 
 
-def render(page: Page) -> dict[str, bytes]:
-    """Every file of a report by its name."""
+def _for_others(run: Run, page: Page) -> bool:
+    """Whether a run says what its model's card may say: all of it is there, and no check failed."""
+    tested = run.summary.get("tested")
+    pilot = isinstance(tested, int) and tested > int(run.summary.get("samples") or 0)
+    failed = any(finding.severity == "failure" for finding in page.findings)
+    return run.gap is None and not pilot and not failed
+
+
+def render(page: Page, card: str = "") -> dict[str, bytes]:
+    """Every file of a report by its name, with a model card if one is given."""
     figures = {drawing.stem: drawn(drawing) for drawing in page.drawings}
     texts = {
         "report.html": page_html(page, figures),
         "report.md": _escaped("report.md", markdown).render(page=page, preformatted=Preformatted),
         "report.tex": _escaped("report.tex", latex).render(page=page),
         "report.csv": _csv(page.rows),
-        "report.json": _json(page),
         "references.bib": page.bibtex,
     }
+    if card:
+        texts["model_card.md"] = card
     table = _escaped("table.tex", latex)
     for number, grid in enumerate(page.tables, 1):
         texts[f"table{number}.tex"] = table.render(page=page, grid=grid)
     files = {name: text.encode("utf-8", "replace") for name, text in texts.items()}
     for stem, formats in figures.items():
         files |= {f"{stem}.{kind}": content for kind, content in formats.items()}
-    return files
+    # A later report in the same folder takes these away, and nothing else.
+    listed = sorted([*files, "report.json"])
+    return {**files, "report.json": _json(page, listed).encode("utf-8", "replace")}
 
 
 def _escaped(name: str, escape: Callable[[str], str]) -> Any:
@@ -108,9 +118,10 @@ def _csv(rows: Sequence[Row]) -> str:
     return buffer.getvalue()
 
 
-def _json(page: Page) -> str:
+def _json(page: Page, files: Sequence[str]) -> str:
     content = {
         "schema": SCHEMA,
+        "files": list(files),
         "title": page.title,
         "verdict": page.verdict,
         "findings": [_told(finding) for finding in page.findings],
@@ -136,14 +147,3 @@ def _told(finding: Weakness) -> dict[str, Any]:
 
 def _records(grid: Grid) -> list[dict[str, str]]:
     return [dict(zip(grid.headers, row, strict=True)) for row in grid.rows]
-
-
-def _write(path: Path, content: bytes) -> Path:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    except OSError as cause:
-        raise StoreError(
-            f"cannot write {path}: {cause.strerror or cause}; make room or choose another --out"
-        ) from cause
-    return path

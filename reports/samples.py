@@ -16,7 +16,7 @@ import pandas as pd
 from robustcode.reports.escape import plain
 from robustcode.reports.proofs import Pair
 from robustcode.reports.table import Source
-from robustcode.verdicts import VERDICTS
+from robustcode.verdicts import VERDICTS, refused
 
 DIGITS = 4  # significant digits of what is not a whole number: a page is not for computing on
 # What certificates say, in the words of their files.
@@ -120,7 +120,6 @@ def _short(value: float) -> float | int | None:
 
 
 def _head(source: Source, place: int, kind: str, verdicts: Sequence[str]) -> dict[str, Any]:
-    classes = source.run.manifest.get("class_names")
     return {
         "run": plain(source.label),
         "place": place,
@@ -128,7 +127,7 @@ def _head(source: Source, place: int, kind: str, verdicts: Sequence[str]) -> dic
         "data": plain(source.fact("data")),
         "threat": plain(source.fact("threat")),
         "draws": source.draws,
-        "classes": [plain(str(name)) for name in classes] if isinstance(classes, list) else [],
+        "classes": [plain(name) for name in source.class_names],
         "verdicts": list(verdicts),
     }
 
@@ -155,13 +154,7 @@ def _course(rows: pd.DataFrame, label: Numbers, names: Sequence[str], draws: int
     prediction, right = _numbers(rows["prediction"]), _numbers(rows["correct"])
     held = right == 1
     if draws:
-        # As in summary.json: a refusal holds where more draws were right than voted for the label.
-        voted = [
-            votes[int(own)] if isinstance(votes, tuple | list) else np.inf
-            for votes, own in zip(rows["votes"], label, strict=True)
-        ]
-        refused = np.isnan(prediction) & (np.rint(right * draws) > np.array(voted))
-        held = (prediction == label) | refused
+        held = (prediction == label) | refused(rows, draws).to_numpy(dtype=bool)
     ended, spared = (rows[name].to_numpy(dtype=bool) for name in ("finished", "proved"))
     return _Course(
         prediction,

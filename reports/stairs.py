@@ -66,7 +66,7 @@ class Stairs:
             low, high = 100 * course.last.low, 100 * course.last.high
             interval = f"95 % interval at the end {low:.1f} to {high:.1f} %"
             told.append(f"{course.name}: {', '.join(numbers)} ({interval})")
-        return f"{self.title.rstrip('?')}: {'; '.join(told)}."
+        return "; ".join(told)
 
     def draw(self, figure: Figure, ink: Ink) -> None:
         """See Drawing."""

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from robustcode.reports.table import Row
-from robustcode.statistics import clustered, proportion
+from robustcode.statistics import Proportion, clustered, proportion
 
 # Places of one course, in a figure and as rows. A page has many courses, and at more steps than
 # this a staircase looks smooth.
@@ -112,8 +112,12 @@ def point_of(
     return Point(float(at), value, low, high, most, unfinished)
 
 
-def accuracy(shares: NDArray[np.float64], draws: int | None) -> tuple[float, float, float]:
-    """Mean and 95 % interval: exact without chance, else with a sample's draws as a cluster."""
+def accuracy(shares: NDArray[np.float64], draws: int | None) -> Proportion:
+    """Mean of ``shares``, of shape (samples,), with its 95 % interval.
+
+    Exact where decisions are not random, and ``draws`` is None; else the draws of a sample are one
+    cluster.
+    """
     if draws is None:
         return proportion(round(float(shares.sum())), len(shares))
     return clustered(shares, draws)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +11,16 @@ from typing import Any
 import pandas as pd
 
 from robustcode.certified import told
+from robustcode.components import number
+from robustcode.errors import ConfigError
 from robustcode.store import Run
-from robustcode.verdicts import verdicts_of
+from robustcode.verdicts import searched, verdicts_of
 
 WORST = "worst case over all attacks"
 # At the end of the name of what was corrupted and not attacked.
 CORRUPTED = " under corruptions"
-# Controls by name, of this package and of the libraries; see Attack.control.
-CONTROL = re.compile(r"noise(:.*)?|foolbox:\w*Additive.*|torchattacks:(GN|VANILA)(:.*)?", re.DOTALL)
+# Letters of a class's name: it stands in every row of many tables.
+LONGEST_CLASS = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,9 +109,34 @@ class Source:
         return list(self.run.summary.get("attacks") or [])
 
     @property
+    def norm(self) -> str:
+        """That of the threat; empty where none is said."""
+        norm, colon, _ = self.fact("threat").partition(":")
+        return norm if colon else ""
+
+    @property
+    def eps(self) -> float | None:
+        """That of the threat; None where none is said, or none that this version understands."""
+        try:
+            return number(self.fact("threat").partition(":")[2], "eps")
+        except ConfigError:
+            return None
+
+    @property
+    def class_names(self) -> list[str]:
+        """The names of the classes by number, cut short; empty where the data have none."""
+        names = self.run.manifest.get("class_names")
+        if not isinstance(names, list):
+            return []
+        return [
+            name[:LONGEST_CLASS] if isinstance(name, str) else str(place)
+            for place, name in enumerate(names)
+        ]
+
+    @property
     def searched(self) -> bool:
         """Whether any attack was more than a control, which leaves nearly all standing."""
-        return not all(CONTROL.fullmatch(str(attack.get("name"))) for attack in self.attacks)
+        return searched(self.attacks)
 
     @property
     def spared(self) -> frozenset[int]:

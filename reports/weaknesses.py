@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from robustcode.reports.checks import explained_by
-from robustcode.reports.table import Source, as_text
+from robustcode.reports.table import Source, as_text, tables
 from robustcode.summary import ANSWERED
 
 SHOWN = 12  # samples of a finding that are listed before "and n more"
@@ -60,7 +60,22 @@ def _weaknesses(source: Source) -> list[Weakness]:
             found.append(
                 Weakness(source.label, "summary-disagrees", "failure", text, remedy, "", "")
             )
-    return [*found, *_unattacked(source)]
+    return [*found, *_silenced(source), *_unattacked(source)]
+
+
+def _silenced(source: Source) -> list[Weakness]:
+    """Checks that found something of which findings.json has nothing."""
+    told = {finding.get("code") for finding in source.run.findings}
+    lost = [
+        str(line.get("code"))
+        for line in tables(source.run.summary.get("checks"))
+        if line.get("status") in ("failure", "warning") and line.get("code") not in told
+    ]
+    if not lost:
+        return []
+    what = f"summary.json says that {', '.join(lost)} found something, findings.json does not."
+    remedy = "Run the command again into another folder; one of the two files was altered."
+    return [Weakness(source.label, "findings-disagree", "failure", what, remedy, "", "")]
 
 
 def _unattacked(source: Source) -> list[Weakness]:

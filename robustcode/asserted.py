@@ -37,7 +37,7 @@ def assert_robust(
             f"{folder} holds a run already, and by its weights alone it cannot be told whether "
             "that is of this model's code; name another folder, or none"
         )
-    run = attack(model, data, threat, folder, **{"progress": False, **spec})
+    run = attack(model, data, threat, folder, **{"progress": False, **_place(model), **spec})
     verdict = judge(run, asked)
     if not verdict.holds:
         failed = " and ".join(c.said for c in verdict.conditions if not c.holds)
@@ -47,3 +47,9 @@ def assert_robust(
             f"{plain(codes) or 'none'})"
         )
     return run
+
+
+def _place(model: str | nn.Module) -> dict[str, str]:
+    """The device that a module is on: a test should not find it moved afterwards."""
+    first = None if isinstance(model, str) else next(model.parameters(), None)
+    return {} if first is None else {"device": str(first.device)}

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from robustcode.components import Component
+from robustcode.verdicts import searched
 
 if TYPE_CHECKING:
     from robustcode.store import Run
@@ -97,6 +98,10 @@ def sentence_of(run: Run) -> str:
         parts.append(f"classifies {_percent(summary['clean'])} % correctly")
     if summary.get("robust") and summary["attacks"]:
         worst = f"the worst of {_counted(len(summary['attacks']), 'attack')}"
+        if not searched(summary["attacks"]):
+            worst = "random noise alone, which is no attack"
+        if summary.get("proved"):
+            worst += f" ({_counted(summary['proved'], 'sample')} taken for proved, not attacked)"
         parts.append(f"keeps {_stated(summary['robust'])} under {worst}")
     if summary.get("certified"):
         proved = summary["certified"]

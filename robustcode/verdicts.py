@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,8 @@ VERDICTS: Mapping[str, str] = {
     "broken": "right as it is, and wrong under attack",
     "wrong without attack": "wrong, or refused, before anything was changed",
 }
+# Controls by name, of this package and of the libraries; see attacks.base.Attack.control.
+CONTROL = re.compile(r"noise(:.*)?|foolbox:\w*Additive.*|torchattacks:(GN|VANILA)(:.*)?", re.DOTALL)
 
 
 def verdicts_of(records: pd.DataFrame, random: bool) -> pd.DataFrame:
@@ -95,11 +98,11 @@ def samples_of(
 def _attacked(records: pd.DataFrame, draws: int | None) -> pd.DataFrame:
     known = verdicts_of(records, draws is not None)
     worst = records[records["selected"]].set_index("sample").reindex(known.index)
-    by_sample = records.assign(refused=_refused(records, draws)).groupby("sample", sort=True)
+    by_sample = records.assign(refused=refused(records, draws)).groupby("sample", sort=True)
     clean, robust = known["clean"].to_numpy(), known["robust"].to_numpy()
     before, after = clean == 1, robust > 0
     if draws is not None:
-        held = (records["prediction"] == records["label"]) | _refused(records, draws)
+        held = (records["prediction"] == records["label"]) | refused(records, draws)
         chosen = held[records["selected"]].set_axis(records.loc[records["selected"], "sample"])
         before = (by_sample["clean"].first() == known["label"]).to_numpy()
         stood = chosen.reindex(known.index).fillna(pd.Series(before, index=known.index))
@@ -126,13 +129,16 @@ def _attacked(records: pd.DataFrame, draws: int | None) -> pd.DataFrame:
     )
 
 
-def _refused(records: pd.DataFrame, draws: int | None) -> pd.Series:
-    """Which proposals a detector refused, so that they count as right."""
+def refused(records: pd.DataFrame, draws: int | None) -> pd.Series:
+    """Which proposals a detector refused so that they count as right, by record.
+
+    ``draws`` are those of a random defence's judge. Its majority decides, as in summary.json: it
+    has refused where more draws were right than voted for the label.
+    """
     right = records["correct"].to_numpy(dtype=float, na_value=0.0)
     away = records["prediction"].isna()
     if draws is None:
         return away & (right == 1)
-    # By its majority, as in the summary: more were right than voted for the label.
     voted = [
         votes[label] if votes is not None else draws
         for votes, label in zip(records["votes"], records["label"], strict=True)
@@ -156,6 +162,11 @@ def _proved(certificates: pd.DataFrame) -> pd.DataFrame:
             "radius": table["radius"],
         }
     )
+
+
+def searched(attacks: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether any attack of a summary was more than a control, which leaves nearly all standing."""
+    return not all(CONTROL.fullmatch(str(attack.get("name"))) for attack in attacks)
 
 
 def attacks_of(attacks: Sequence[Mapping[str, Any]]) -> pd.DataFrame:

@@ -55,12 +55,11 @@ def test_the_order_of_a_data_set_does_not_matter() -> None:
         assert found[0] == pytest.approx(found[1], abs=1e-12)
 
 
-@pytest.mark.parametrize("digits", [1, 9])
-def test_equal_confidences_leave_no_bias(digits: int) -> None:
+def test_equal_confidences_leave_no_bias() -> None:
+    """Ten of them, of 100 samples, where each is right as often as it says."""
     squares = []
     for seed in range(250):
-        stated, _ = source(100, 0.0, seed)
-        stated = np.round(stated, digits)
+        stated = np.round(source(100, 0.0, seed)[0], 1)
         right = np.random.default_rng(1000 + seed).random(100) < stated
         squares.append(calibration(stated, right).squared)
     assert abs(np.mean(squares)) < 4 * np.std(squares) / math.sqrt(len(squares))

@@ -395,8 +395,12 @@ def test_too_few_samples_to_show_a_loss_give_no_verdict(
 @pytest.mark.parametrize(
     ("one", "other", "said"),
     [
-        ({"draws": 20}, {"draws": 4}, "judged on 20 draws, the baseline on 4"),
-        ({"spec": {"proved": [1, 2]}}, {}, "2 samples were given as proved"),
+        ({"draws": 20}, {"draws": 4}, "it was judged by 20 draws"),
+        (
+            {"spec": {"proved": [1, 2]}},
+            {},
+            "2 samples of it and 0 of ",
+        ),
     ],
 )
 def test_a_baseline_that_was_searched_more_surely_is_refused(
@@ -493,6 +497,11 @@ def test_files_are_written_whether_or_not_the_gate_holds(gate: Command, tmp_path
     assert gate(run, "--min-robust", ".9", *words)[0] == 1
     assert all(file.stat().st_size for file in files.values())
     assert {file.name for file in (tmp_path / "made").iterdir()} == set(names.values())
+    same = [word for option in ("--junit", "--sarif") for word in (option, tmp_path / "one")]
+    code, _, errors = gate(run, "--min-robust", ".1", *same)
+    assert code == 2
+    assert "a name of its own" in errors
+    assert not (tmp_path / "one").exists()
     code, _, errors = gate(run, "--min-robust", ".1", "--junit", tmp_path)
     assert code == 2
     assert "cannot write" in errors
@@ -533,6 +542,12 @@ def test_certificates_are_held_against_certificates_alone(
     assert code == 0
     assert "certified accuracy is" in lines[0]
     assert gate(proved["one"], "--baseline", proved["further"])[0] == 2
+    unsure = robustcode.load_run(proved["other"])
+    unsure.summary["certified"]["alpha"] = 0.5
+    with pytest.raises(ConfigError, match=r"false with probability 0\.5, the baseline's with 0;"):
+        robustcode.gate(unsure, baseline=proved["one"])
+    said = robustcode.gate(unsure, min_certified=0).conditions[0].said
+    assert "each false with probability 0.5 at most" in said
     attacked = a_run(tmp_path / "attacked", right(20, 30))
     with pytest.raises(ConfigError, match=r"certificates and .* attacks; compare runs of one"):
         robustcode.gate(proved["one"], baseline=attacked)

@@ -118,6 +118,31 @@ def test_what_is_proved_is_told_as_proved(proved: Run) -> None:
     assert found["certified_accuracy"].metric_name == "Certified accuracy by crown in linf:0.05"
 
 
+def test_a_run_of_corruptions_tells_of_corruptions(tmp_path: Path) -> None:
+    """And not, under the name of robustness, of its clean accuracy alone."""
+    spoilt = robustcode.corrupt(
+        *("digits_cnn", "digits", tmp_path / "run"),
+        corruptions=["contrast", "frost"],
+        severities=[1, 5],
+        samples=20,
+        progress=False,
+    )
+    text = model_card(spoilt)
+    mean = spoilt.summary["corruption_means"]["all"]
+    found = results_of(text)["corruption_accuracy"]
+    assert found.metric_value == mean["accuracy"]
+    assert found.metric_name == "Mean accuracy under 2 common corruptions"
+    assert found.metric_args["severities"] == [1, 5]
+    assert found.metric_args["frost"] == "drawn"
+    assert found.metric_args["nll"] == mean["nll"]
+    page = MARKDOWN.render(text.partition("begin -->\n")[2])
+    assert "Robustness to common corruptions" in page
+    cells = page.partition("mean of all corruptions")[2].partition("</tr>")[0]
+    assert f">{100 * mean['accuracy']:.1f}<" in cells
+    assert "frost is drawn" in page
+    assert with_card(text, spoilt) == text
+
+
 def test_no_number_is_told_without_what_weakens_it(run: Run) -> None:
     weak = replace(run, findings=[FINDING])
     text = model_card(weak)
@@ -197,6 +222,7 @@ def test_every_card_is_read_back_and_a_second_time_changes_nothing(
         for metric in result["metrics"]
     ]
     assert run.summary["robust"]["accuracy"] in values
+    assert ("license: mit" in CARDS[name]) == (head.get("license") == "mit")
     both = with_card(once, proved)
     assert with_card(with_card(both, run), proved) == both
     assert len(head_of(both)["model-index"][0]["results"]) == 1 + len(

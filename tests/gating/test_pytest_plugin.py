@@ -48,14 +48,27 @@ def test_each_assertion_of_a_test_has_a_folder_of_its_own(
     net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 2)).eval()
     given = {"at_least": 0, "attacks": ["fgsm"]}
     first = assert_robust(net, (images, labels), "linf:0.1", **given)
-    second = assert_robust(net, (images, labels), "l2:0.1", **given)
-    third = assert_robust(net, (images, labels), "l2:0.1", out=tmp_path / "mine", **given)
-    assert len({run.path for run in (first, second, third)}) == 3
-    assert third.path == tmp_path / "mine"
-    assert first.path.parent == tmp_path
+    second = assert_robust(net, (images, labels), "l2:0.1", out=tmp_path / "mine", **given)
+    assert (first.path, second.path) == (tmp_path / "robustcode-1", tmp_path / "mine")
     # The same weights in other code would be taken for the same run.
     with pytest.raises(ConfigError, match="holds a run already"):
         assert_robust(net, (images, labels), "l2:0.1", out=tmp_path / "mine", **given)
+
+
+def test_a_module_stays_on_its_device(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What is on a GPU is attacked there, unless a device is named."""
+    asked: list[str] = []
+
+    def attack(*_: object, device: str, **__: object) -> Run:
+        asked.append(device)
+        raise ConfigError("enough is seen")
+
+    monkeypatch.setattr(robustcode, "attack", attack)
+    net = torch.nn.Linear(2, 2, device="meta")
+    for named in ({}, {"device": "cpu"}):
+        with pytest.raises(ConfigError, match="enough"):
+            robustcode.assert_robust(net, "digits", "linf:0.1", 0.5, out=tmp_path / "run", **named)
+    assert asked == ["meta", "cpu"]
 
 
 def project(folder: Path, text: str, *words: str) -> list[str]:

@@ -25,7 +25,7 @@ from robustcode.certified import certified_of
 from robustcode.data import from_arrays
 from robustcode.records import Record, table_of
 from robustcode.reports.by_class import Taken, by_chance, taken_for
-from robustcode.reports.classes import SHOWN, names_of, part_of
+from robustcode.reports.classes import SHOWN, part_of
 from robustcode.reports.parts import Part
 from robustcode.reports.proofs import Pair
 from robustcode.reports.sheet import sheet_of
@@ -342,7 +342,7 @@ def attacked(out: Path, names: Sequence[str] | int) -> Run:
 def test_a_run_keeps_the_names_of_its_classes(tmp_path: Path) -> None:
     run = attacked(tmp_path / "named", ["dark", HOSTILE])
     source = Source("run", run, verdicts(run))
-    assert names_of(source) == ["dark", HOSTILE]
+    assert source.class_names == ["dark", HOSTILE]
     assert f"clean of class 1 ({HOSTILE})" in {r.name for r in part(source).rows}
     assert "class_names" not in attacked(tmp_path / "numbered", 2).manifest
 
@@ -358,4 +358,4 @@ def test_a_run_from_before_there_were_names_goes_on(tmp_path: Path) -> None:
     again = attacked(run.path, ["dark", "bright"])
     pd.testing.assert_frame_equal(again.records, before)
     old = load_run(run.path)
-    assert names_of(Source("run", old, verdicts(old))) == []
+    assert Source("run", old, verdicts(old)).class_names == []

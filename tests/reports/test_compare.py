@@ -24,6 +24,7 @@ from robustcode.certified import summarise_proofs
 from robustcode.records import Record, table_of, to_lines
 from robustcode.reports import report
 from robustcode.reports.against import Against, chart_of, spread
+from robustcode.reports.comparable import UNLIKE
 from robustcode.reports.compare import INVERTED, LEVEL, MCNEMAR, Comparison, comparisons
 from robustcode.reports.compose import compose
 from robustcode.reports.drawing import INKS, Theme, drawn, shown
@@ -415,6 +416,11 @@ UNRANKED = [
     ({"spec": {"adversary": {"name": "batch"}}}, r"^Its adversary is batch, that of plain is solo"),
     ({"spec": {"max_passes": 50}}, r"^Its limit of passes a sample is 50, that of plain is none"),
     (
+        {"spec": {"proved": [3, 4]}},
+        r"^2 samples of it and 0 of plain, not the same ones, were given as proved and not attac",
+    ),
+    ({"attacks": ("noise",)}, r"^It was attacked by noise alone, which is a control"),
+    (
         {"steps": 5, "manifest": {"versions": {"robustcode": "9.9"}}},
         r"the suite adaptive of robustcode 9\.9, and plain by that of",
     ),
@@ -453,6 +459,14 @@ def test_lists_of_attacks_are_ranked_only_where_every_setting_agrees(tmp_path: P
     assert board.attacked_by == "the same 2 attacks"
     assert (refused.run, refused.others) == ("s6", "s5, again")
     assert "with other settings" in refused.why
+
+
+def test_runs_that_were_judged_by_other_draws_are_not_ranked(tmp_path: Path) -> None:
+    """Of fewer draws the worst proposal is chosen less surely, and more seems to be kept."""
+    runs = [attacked(tmp_path / f"of{n}", [0.5] * 30, draws=n) for n in (10, 20)]
+    found, (refused,) = boards(*runs)
+    assert not found
+    assert refused.why == "It was judged by 20 draws, of10 by 10."
 
 
 def test_two_suites_have_two_boards(tmp_path: Path) -> None:
@@ -508,6 +522,37 @@ def test_the_verdict_says_what_the_samples_tell_apart(
     verdict = compose([load_run(run) for run in steps_of(tmp_path, *kept)]).verdict
     assert f"keeps{max(kept)} keeps the highest worst-case accuracy" in verdict
     assert said in verdict
+
+
+def test_the_verdict_names_all_runs_at_an_end(tmp_path: Path) -> None:
+    runs = [attacked(tmp_path / name, [n < 80 for n in range(100)]) for name in ("one", "other")]
+    runs.append(attacked(tmp_path / "least", [n < 5 for n in range(100)]))
+    verdict = compose([load_run(run) for run in runs]).verdict
+    assert "one and other keep the highest worst-case accuracy, 80.0 %" in verdict
+    assert "and least the lowest, 5.0 %" in verdict
+
+
+def test_the_verdict_doubts_runs_that_were_not_attacked_alike(tmp_path: Path) -> None:
+    alike = steps_of(tmp_path, 20, 90)
+    assert UNLIKE not in compose([load_run(run) for run in alike]).verdict
+    weak = attacked(tmp_path / "weak", [True] * 100, suite="", steps=1)
+    assert compose([load_run(run) for run in (*alike, weak)]).verdict.endswith(UNLIKE)
+
+
+def test_what_noise_leaves_is_not_called_kept_under_an_attack(tmp_path: Path) -> None:
+    run = load_run(attacked(tmp_path / "run", [True] * 30, attacks=("noise",)))
+    page = compose([run])
+    assert "under random noise alone, which is no attack, in linf:0.1." in page.verdict
+    assert page.verdict.endswith("Do not rely on these numbers: 1 failure below.")
+    assert [finding.code for finding in page.findings] == ["no-attack"]
+
+
+def test_the_verdict_says_what_was_kept_without_an_attack_or_an_answer(tmp_path: Path) -> None:
+    run = load_run(attacked(tmp_path / "run", [n < 20 for n in range(30)]))
+    run.summary["proved"] = 7
+    assert "attacks in linf:0.1 (7 samples taken for proved and not att" in compose([run]).verdict
+    run.summary["detector"] = {"clean_refused": 0.0, "attacked_refused": 0.25}
+    assert "in linf:0.1 (25.0 points of it by refusals, 7 samples" in compose([run]).verdict
 
 
 def test_costs_are_those_of_the_run(tmp_path: Path) -> None:

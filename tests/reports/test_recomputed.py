@@ -18,7 +18,7 @@ import json
 import math
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache, cached_property
 from itertools import combinations
 from pathlib import Path
@@ -238,6 +238,17 @@ class Stage:
     finished: bool
 
 
+def stage_of(record: Mapping[Any, Any]) -> Stage:
+    right = record["correct"]
+    plain = {f.name: record[f.name] for f in fields(Stage) if f.name in record}
+    return Stage(
+        **plain,
+        name=record["attack"],
+        right=None if right is None else float(right),
+        passes=record["forwards"] + record["backwards"],
+    )
+
+
 @dataclass(frozen=True)
 class Sample:
     """What is known of a sample: its class, what it was taken for, its attacks in their order."""
@@ -329,14 +340,7 @@ class Folder:
     def samples(self) -> list[Sample]:
         found = []
         for number, own in self.records.groupby("sample", sort=True):
-            stages = tuple(
-                Stage(
-                    *(row.attack, None if row.correct is None else float(row.correct)),
-                    *(row.choosing, row.selected, row.prediction, row.votes, row.distance),
-                    *(row.forwards + row.backwards, row.finished),
-                )
-                for row in own.itertuples()
-            )
+            stages = tuple(map(stage_of, own.to_dict("records")))
             first = own.iloc[0]
             known = first.label, first.clean, first.clean_votes, float(first.clean_correct)
             found.append(Sample(int(str(number)), *known, stages))
@@ -410,9 +414,13 @@ def attack_rows(run: Folder) -> Iterator[Table]:
     )
     if draws:
         yield from stochastic_rows(run, draws)
-    among = [row for row in run.records.itertuples() if row.selected and row.rebatched is not None]
+    among = [
+        float(row["rebatched"])
+        for row in run.records.to_dict("records")
+        if row["selected"] and row["rebatched"] is not None
+    ]
     if among:
-        told = measured([float(row.rebatched) for row in among], draws)
+        told = measured(among, draws)
         yield run.row("stochastic", "worst case: each among clean mates", **told)
 
 
@@ -488,7 +496,7 @@ def told_at(changes: Iterable[float], last: float, asked: Iterable[float] = ()) 
     Changes nearer than NEAR of the axis are one, at the last of them. More than 64 places would be
     thinned out; here are fewer.
     """
-    within = {round(math.ceil(c / (last * NEAR))): c for c in sorted(changes) if 0 < c}
+    within = {round(math.ceil(c / (last * NEAR))): c for c in sorted(changes) if c > 0}
     inside = [change for change in within.values() if change < last * (1 - NEAR)]
     places = sorted({0.0, last, *(one for one in asked if 0 <= one <= last), *inside})
     assert len(places) < 64
@@ -591,6 +599,7 @@ def class_rows(run: Folder) -> Iterator[Table]:
 def taken_rows(run: Folder) -> Iterator[Table]:
     """What most wrong decisions on worst inputs went to; of as many the least number, none last."""
     wrong: dict[int, dict[float, float]] = {}
+    gone: dict[float, float]
     counted: dict[int, int] = {}
     for one in run.samples:
         at = one.chosen
@@ -868,9 +877,11 @@ def test_every_row_is_what_the_lines_of_the_run_folders_say(
     wanted = list(expected(runs))
     keys = [key_of(row) for row in wanted]
     assert len(set(keys)) == len(keys)
-    table = pd.read_csv(files["csv"], keep_default_na=False, na_values=dict.fromkeys(NUMBERS, [""]))
-    typed = [
-        {name: None if pd.isna(value) else value for name, value in row.items()}
+    table = pd.read_csv(
+        files["csv"], keep_default_na=False, na_values={name: [""] for name in NUMBERS}
+    )
+    typed: list[Table] = [
+        {str(name): None if pd.isna(value) else value for name, value in row.items()}
         for row in table.astype(object).to_dict("records")
     ]
     for rows in (json.loads(files["json"].read_text())["rows"], typed):
