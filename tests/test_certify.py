@@ -282,7 +282,9 @@ def test_side_by_side_each_attacked_run_stands_with_what_is_proved_of_it(
     table = [[cell.strip() for cell in line.split("|")] for line in [heads, *rows][start:]]
     column = table[0].index("certified, %")
     plain, quantised = table[2], table[3]
-    assert plain[column] == f"{100 * certified.summary['certified']['accuracy']:.1f}"
+    said = certified.summary["certified"]
+    low, high = (f"{100 * said[end]:.1f}" for end in ("low", "high"))
+    assert plain[column] == f"{100 * said['accuracy']:.1f} ({low} to {high})"
     assert quantised[column] == ""
 
 

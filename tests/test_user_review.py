@@ -317,7 +317,7 @@ def test_the_time_of_a_curve_is_told_whole_by_each_of_its_runs(
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"warm": "nowhere"}, "not a run folder"),
+        ({"warm": "nowhere"}, "nowhere is not there"),
         ({"proved": [400]}, "sample 400 is given as proved robust"),
         ({"proved": [-1]}, "has samples 0 to 39"),
         ({"proved": [3, 7]}, "sample 7 is said to be proved robust"),
