@@ -44,6 +44,7 @@ def report(runs: Sequence[Path | str], out: Path | str, partial: bool = False) -
     read = [load_run(path, partial) for path in paths]
     for run in read:
         run.check()
+    _refuse_twice(read)
     page = marked(compose(read, not_begun), read)
     card = model_card(read[0]) if len(read) == 1 and _for_others(read[0], page) else ""
     written = write(render(page, card), Path(out))
@@ -51,6 +52,17 @@ def report(runs: Sequence[Path | str], out: Path | str, partial: bool = False) -
         name.partition(".")[2] if name.startswith("report.") else name: path
         for name, path in written.items()
     }
+
+
+def _refuse_twice(runs: Sequence[Run]) -> None:
+    """ConfigError if a run is there twice: it would be compared with itself."""
+    seen: dict[tuple[str, str], Path] = {}
+    for run in runs:
+        # Two seeds may give the same verdicts, and are two runs.
+        name = run.digest, json.dumps(run.spec, sort_keys=True, default=str)
+        if name in seen:
+            raise ConfigError(f"{seen[name]} and {run.path} hold the same run; name it once")
+        seen[name] = run.path
 
 
 def _for_others(run: Run, page: Page) -> bool:

@@ -243,17 +243,19 @@ def _given(
 
 
 def report(
-    runs: Sequence[str | Path] | str | Path, out: str | Path, partial: bool = False
+    runs: Sequence[str | Path | Run] | str | Path | Run, out: str | Path, partial: bool = False
 ) -> dict[str, Path]:
     """Write report.html, .md, .tex, .csv and .json of one run, or of several side by side.
 
-    With ``partial`` an unfinished or damaged run is reported as far as it is intact, and what is
-    missing is said with every number. Returns the path of each format.
+    Runs are read from their folders. With ``partial`` an unfinished or damaged one is reported as
+    far as it is intact, and what is missing is said with every number. Returns the path of each
+    format.
     """
     from robustcode.reports import report as render
+    from robustcode.store import Run
 
-    listed = [runs] if isinstance(runs, str | Path) else list(runs)
-    return render(listed, out, partial)
+    listed = [runs] if isinstance(runs, str | Path | Run) else list(runs)
+    return render([run.path if isinstance(run, Run) else run for run in listed], out, partial)
 
 
 def gate(

@@ -489,11 +489,14 @@ def report(
         bool, typer.Option("--partial", help="Report what is intact of unfinished or damaged runs.")
     ] = False,
 ) -> None:
-    """Write report.html, .md, .tex, .csv and .json from run folders."""
+    """Write report.html, .md, .tex, .csv and .json, figures and tables from run folders."""
     from robustcode.reports import report as render
 
-    for path in render(runs, out, partial).values():
+    written = render(runs, out, partial)
+    reports = [path for path in written.values() if path.stem == "report"]
+    for path in reports:
         typer.echo(path)
+    typer.echo(f"{len(written) - len(reports)} figures, tables and other files are beside them")
 
 
 @app.command()

@@ -490,3 +490,64 @@ def test_no_runs_and_no_place_are_refused(plain: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match="choose another --out"):
         report([plain], tmp_path / "file")
+
+
+def test_a_report_spoils_no_run_and_leaves_what_is_not_its_own(
+    plain: Path, random: Path, tmp_path: Path
+) -> None:
+    before = {path: path.read_bytes() for path in plain.rglob("*") if path.is_file()}
+    with pytest.raises(StoreError, match="the folder of a run"):
+        report([random], plain)
+    assert {path: path.read_bytes() for path in plain.rglob("*") if path.is_file()} == before
+    out = tmp_path / "out"
+    both = {path.name for path in report([plain, random], out).values()}
+    (out / "notes.txt").write_text("mine")
+    one = {path.name for path in report([plain], out).values()}
+    assert both - one, "the longer report has files that the shorter one has not"
+    assert {path.name for path in out.iterdir()} == one | {"notes.txt"}
+
+
+def test_what_an_earlier_report_lists_reaches_no_file_elsewhere(
+    plain: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (tmp_path / "kept.txt").write_text("mine")
+    listed = ["../kept.txt", str(tmp_path / "kept.txt"), 3, "sub/kept.txt"]
+    (out / "report.json").write_text(json.dumps({"files": listed}))
+    report([plain], out)
+    assert (tmp_path / "kept.txt").read_text() == "mine"
+
+
+def test_a_run_is_not_set_beside_itself(plain: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="the same run; name it once"):
+        report([plain, plain.parent / "." / plain.name], tmp_path / "out")
+
+
+def test_findings_that_are_gone_are_missed(tmp_path: Path) -> None:
+    looked = {"code": "zero-gradient", "group": "gradients", "status": "failure", "said": "It is."}
+    run = write_run(tmp_path / "run", [True] * 8, {"pgd": [True] * 8}, summary={"checks": [looked]})
+    said = json.loads(report([run], tmp_path / "out")["json"].read_text())
+    assert "findings-disagree" in [finding["code"] for finding in said["findings"]]
+    assert "Do not rely on" in said["verdict"]
+
+
+def test_only_what_may_be_relied_on_becomes_a_model_card(plain: Path, tmp_path: Path) -> None:
+    noise = write_run(tmp_path / "noise", [True] * 8, {"noise": [True] * 8})
+    assert "model_card.md" in report([plain], tmp_path / "a")
+    assert "model_card.md" not in report([noise], tmp_path / "b")
+
+
+def test_runs_of_the_doctor_are_in_no_comparison(plain: Path, tmp_path: Path) -> None:
+    pilot = write_run(
+        tmp_path / "pilot",
+        shares_of(0, 0.95)[:8],
+        {"pgd": [False] * 8},
+        spec={"title": "pilot"},
+        summary={"tested": 40},
+    )
+    said = json.loads(report([plain, pilot], tmp_path / "out")["json"].read_text())
+    compared = [row for row in said["rows"] if row["kind"] == "compared worst case"]
+    assert not [row for row in said["rows"] if row["kind"] == "difference"]
+    assert 8 not in [row["samples"] for row in compared if row["run"] != "pilot"]
+    assert any(row["kind"] == "not compared" for row in said["rows"])
