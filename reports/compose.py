@@ -193,29 +193,26 @@ def _curve(given: Runs, series: Series) -> Body:
 
 def _compared(given: Runs, curves: Sequence[Series]) -> Body:
     """Several defences, or one under several threats."""
+    groups = comparisons(given.attacked, given.pairs)
     on_curves = {source.label for series in curves for _, source in series.members}
-    groups = [
-        group
-        for group in comparisons(given.attacked, given.pairs)
-        # Alone it is compared with itself at other eps.
-        if len(group.members) > 1 or group.members[0].label not in on_curves
-    ]
+    # A run alone that is on a curve is set beside others there.
+    told = [g for g in groups if len(g.members) > 1 or g.members[0].label not in on_curves]
     boards, refusals = boards_of(groups, given.failed)
     return Body(
         f"How robust are they? {len(given.found)} runs side by side",
         [
-            *(group_verdict(group, dict(given.rows)) for group in groups),
+            *(group_verdict(group, dict(given.rows)) for group in told),
             *(curve_verdict(series, given.rows) for series in curves),
             *map(bracket_verdict, given.pairs),
         ],
         [
-            *(grid for group in groups for grid in group_grids(group, boards)),
+            *(grid for group in told for grid in group_grids(group, boards)),
             *refusal_grids(refusals),
             *(curve_grid(series, given.rows) for series in curves),
         ],
         [
             *_curve_charts(curves, given.rows),
-            *(chart_of(group, number) for number, group in enumerate(groups, 1)),
+            *(chart_of(group, number) for number, group in enumerate(told, 1)),
         ],
         (
             *(row for group in groups for row in group.rows),

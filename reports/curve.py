@@ -55,10 +55,10 @@ def series_of(found: Sequence[Source]) -> list[Series]:
             groups.setdefault(key, []).append((source.eps, source))
     series = []
     for key, members in groups.items():
-        # Of two runs of the same, the first stands for both.
         at: dict[float, Source] = {}
-        for eps, source in members:
-            at.setdefault(eps, source)
+        # Each run is an upper bound: of two at one eps the lower one stands.
+        for eps, source in sorted(members, key=lambda point: -_left(point[1])):
+            at[eps] = source
         if len(at) > 1:
             series.append(
                 Series(
@@ -68,6 +68,11 @@ def series_of(found: Sequence[Source]) -> list[Series]:
                 )
             )
     return series
+
+
+def _left(source: Source) -> float:
+    """What the attacks left, as far as the run says it."""
+    return float((source.run.summary.get("robust") or {}).get("accuracy", 1.0))
 
 
 def _held(source: Source) -> list[str]:

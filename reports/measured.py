@@ -138,7 +138,7 @@ def _setting(source: Source, what: What) -> str:
         return f", by {block.get('method')} in {threat}{elsewhere}{false}"
     proved = source.run.summary.get("proved")
     spared = f", {counted(proved, 'sample')} taken for proved and not attacked" if proved else ""
-    attacks = counted(len(source.attacks), "attack")
+    attacks = counted(len(source.searches), "attack")
     return f", the worst of {attacks} in {source.fact('threat')}{spared}"
 
 

@@ -142,7 +142,7 @@ def bracket_verdict(pair: Pair) -> str:
     return (
         f"{setting}, the true robust accuracy of {pair.attack.label} lies between {certified}, "
         f"which {found.method} certifies{falsely}, and {attacked}, which the worst of "
-        f"{counted(len(pair.attack.attacks), 'attack')} leaves; "
+        f"{counted(len(pair.attack.searches), 'attack')} leaves; "
         f"{counted(undecided, 'sample')} {'is' if undecided == 1 else 'are'} undecided."
     )
 

@@ -50,7 +50,7 @@ def verdict(source: Source, rows: Sequence[Row]) -> str:
 def _under(source: Source, worst: Row) -> str:
     """What a worst case was kept under, and what of it nobody had to classify or attack."""
     threat, kept = source.fact("threat"), []
-    attacks = f"the worst of {counted(len(source.attacks), 'attack')}"
+    attacks = f"the worst of {counted(len(source.searches), 'attack')}"
     if not source.searched:
         attacks = "random noise alone, which is no attack,"
     if refused := (source.run.summary.get("detector") or {}).get("attacked_refused"):
@@ -64,7 +64,9 @@ def group_verdict(group: Comparison, rows: dict[str, list[Row]]) -> str:
     """Several runs that may be compared, in one sentence."""
     if len(group.members) == 1:
         return verdict(group.members[0], rows[group.members[0].label])
-    worst = [row for row in group.rows if row.kind == "compared worst case"]
+    # What only noise was tried on is not held against what was attacked.
+    attacked = {member.label for member in group.members if member.searched}
+    worst = [row for row in group.rows if row.kind == "compared worst case" and row.run in attacked]
     setting = (
         f"On the same {counted(len(group.samples), 'sample')} of {setting_of(group.members[0])}"
     )

@@ -14,7 +14,7 @@ from robustcode.certified import told
 from robustcode.components import number
 from robustcode.errors import ConfigError
 from robustcode.store import Run
-from robustcode.verdicts import searched, verdicts_of
+from robustcode.verdicts import searches, verdicts_of
 
 WORST = "worst case over all attacks"
 # At the end of the name of what was corrupted and not attacked.
@@ -135,8 +135,13 @@ class Source:
 
     @property
     def searched(self) -> bool:
-        """Whether any attack was more than a control, which leaves nearly all standing."""
-        return searched(self.attacks)
+        """Whether any attack was more than a control."""
+        return bool(self.searches)
+
+    @property
+    def searches(self) -> list[Mapping[str, Any]]:
+        """The attacks that are no controls."""
+        return searches(self.attacks)
 
     @property
     def spared(self) -> frozenset[int]:

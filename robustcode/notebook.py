@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from robustcode.components import Component
-from robustcode.verdicts import searched
+from robustcode.verdicts import searches
 
 if TYPE_CHECKING:
     from robustcode.store import Run
@@ -97,8 +97,9 @@ def sentence_of(run: Run) -> str:
     if run.spec.get("command") != "certify":
         parts.append(f"classifies {_percent(summary['clean'])} % correctly")
     if summary.get("robust") and summary["attacks"]:
-        worst = f"the worst of {_counted(len(summary['attacks']), 'attack')}"
-        if not searched(summary["attacks"]):
+        tried = searches(summary["attacks"])
+        worst = f"the worst of {_counted(len(tried), 'attack')}"
+        if not tried:
             worst = "random noise alone, which is no attack"
         if summary.get("proved"):
             worst += f" ({_counted(summary['proved'], 'sample')} taken for proved, not attacked)"

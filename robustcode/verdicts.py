@@ -164,9 +164,14 @@ def _proved(certificates: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def searches(attacks: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The attacks of a summary that are more than a control, which leaves nearly all standing."""
+    return [attack for attack in attacks if not CONTROL.fullmatch(str(attack.get("name")))]
+
+
 def searched(attacks: Iterable[Mapping[str, Any]]) -> bool:
-    """Whether any attack of a summary was more than a control, which leaves nearly all standing."""
-    return not all(CONTROL.fullmatch(str(attack.get("name"))) for attack in attacks)
+    """Whether there is any such attack."""
+    return bool(searches(attacks))
 
 
 def attacks_of(attacks: Sequence[Mapping[str, Any]]) -> pd.DataFrame:

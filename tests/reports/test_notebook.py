@@ -197,7 +197,7 @@ def test_the_fragment_shows_the_numbers(run: Run) -> None:
     page = Shown(run._repr_html_())
     worst = proportion(1, 4)
     interval = f"{100 * worst.low:.1f} to {100 * worst.high:.1f}"
-    assert f"keeps 25.0 % (95 % interval {interval} %) under the worst of 2 attacks" in page.text
+    assert f"keeps 25.0 % (95 % interval {interval} %) under the worst of 1 attack" in page.text
     names = [row[0] for row in page.rows]
     assert names == ["what", "clean", "noise", "pgd", "worst case over all attacks"]
     assert page.rows[3][1:] == ["4", "25.0", interval, "90"]
