@@ -145,6 +145,9 @@ def drawable(label: str) -> str:
 def _figure(drawing: Drawing, theme: Theme) -> Figure:
     figure = Figure(figsize=drawing.size, layout="constrained")
     drawing.draw(figure, INKS[theme])
+    # Laid out once, and not anew for each file.
+    figure.draw_without_rendering()
+    figure.set_layout_engine(None)
     return figure
 
 

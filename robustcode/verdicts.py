@@ -169,11 +169,6 @@ def searches(attacks: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return [attack for attack in attacks if not CONTROL.fullmatch(str(attack.get("name")))]
 
 
-def searched(attacks: Iterable[Mapping[str, Any]]) -> bool:
-    """Whether there is any such attack."""
-    return bool(searches(attacks))
-
-
 def attacks_of(attacks: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """One row per attack of a summary, in the order they were run; see ATTACKS."""
     rows = [
