@@ -196,7 +196,11 @@ def _compared(given: Runs, curves: Sequence[Series]) -> Body:
     groups = comparisons(given.attacked, given.pairs)
     on_curves = {source.label for series in curves for _, source in series.members}
     # A run alone that is on a curve is set beside others there.
-    told = [g for g in groups if len(g.members) > 1 or g.members[0].label not in on_curves]
+    told = [
+        group
+        for group in groups
+        if len(group.members) > 1 or not on_curves.issuperset(m.label for m in group.members)
+    ]
     boards, refusals = boards_of(groups, given.failed)
     return Body(
         f"How robust are they? {len(given.found)} runs side by side",

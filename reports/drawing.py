@@ -126,10 +126,14 @@ def drawn(drawing: Drawing) -> dict[str, bytes]:
 def shown(drawing: Drawing, theme: Theme) -> bytes:
     """A figure as SVG for a page in ``theme``; its background is the page's."""
     ink = INKS[theme]
-    coloured = dict.fromkeys(
+    coloured: dict[Any, Any] = dict.fromkeys(
         ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), ink.text
     )
-    clear = {"figure.facecolor": "none", "axes.facecolor": "none", "savefig.facecolor": "none"}
+    clear: dict[Any, Any] = {
+        "figure.facecolor": "none",
+        "axes.facecolor": "none",
+        "savefig.facecolor": "none",
+    }
     with matplotlib.style.context(["default", STYLE, coloured, clear]):
         return _saved(_figure(drawing, theme), "svg")
 

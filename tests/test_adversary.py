@@ -55,6 +55,8 @@ def lines(out: Path) -> bytes:
 
 def pictures(out: Path) -> dict[str, Tensor]:
     parts = [load_file(file) for file in sorted(out.glob("adversarial/*.safetensors"))]
+    for part in parts:
+        part["x"] = part["x"] / part.pop("scale")
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 

@@ -86,6 +86,19 @@
     for (const element of [box, ...box.children]) sizes.observe(element);
   }
 
+  // What a link leads to may lie in a fold, which not every browser opens by itself.
+  function unfold() {
+    const target = document.getElementById(location.hash.slice(1));
+    if (!target) return;
+    for (let fold = target.closest("details:not([open])"); fold; ) {
+      fold.open = true;
+      fold = target.closest("details:not([open])");
+      if (!fold) target.scrollIntoView();
+    }
+  }
+  addEventListener("hashchange", unfold);
+  unfold();
+
   // Paper does not unfold.
   let opened = [];
   addEventListener("beforeprint", () => {

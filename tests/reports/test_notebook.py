@@ -62,7 +62,8 @@ def record(sample: int, attack: str, right: bool, **given: Any) -> records.Recor
     known: dict[str, Any] = {"votes": None, "choosing": None, "clean_votes": None, "seed": 0}
     known |= {"sample": sample, "label": 1, "clean": 1, "clean_correct": True, "attack": attack}
     known |= {"prediction": int(right), "correct": right, "selected": False, "distance": 0.1}
-    return records.Record(**(known | {"forwards": 20, "backwards": 10} | given))
+    known |= {"forwards": 20, "backwards": 10}
+    return records.Record(**{**known, **given})
 
 
 def run_of(
@@ -144,9 +145,9 @@ def test_a_row_of_samples_is_what_came_of_one(run: Run) -> None:
 
 def test_a_row_of_attacks_is_what_the_summary_says(run: Run) -> None:
     pgd = run.attacks.set_index("attack").loc["pgd"]
-    assert (pgd["accuracy"], pgd["low"], pgd["high"]) == proportion(1, 4)
-    assert (pgd["forwards"], pgd["backwards"], pgd["passes"]) == (60, 30, 90)
-    assert pgd["settings"] == {"steps": 3}
+    assert list(pgd[["accuracy", "low", "high"]]) == list(proportion(1, 4))
+    assert list(pgd[["forwards", "backwards", "passes"]]) == [60, 30, 90]
+    assert pgd.to_dict()["settings"] == {"steps": 3}
 
 
 def test_an_attack_that_was_stopped_leaves_no_verdict(tmp_path: Path) -> None:
@@ -219,7 +220,7 @@ def test_the_fragment_stands_by_itself(run: Run) -> None:
 
 
 def test_hostile_names_are_text(tmp_path: Path) -> None:
-    finding = dict.fromkeys(("code", "severity", "what", "remedy"), HOSTILE)
+    finding: dict[str, Any] = dict.fromkeys(("code", "severity", "what", "remedy"), HOSTILE)
     labels: dict[str, Any] = dict.fromkeys(("model", "data", "threat", "defense"), HOSTILE)
     rows = [record(0, HOSTILE, True), record(0, "=1+1", True)]
     run = run_of(tmp_path / "<b>run", rows, findings=[finding], **labels)

@@ -327,7 +327,7 @@ def test_hostile_text_stays_text_wherever_it_stands() -> None:
     page = page_of(
         True,
         title=HOSTILE,
-        verdict=HOSTILE,
+        said=(HOSTILE, HOSTILE),
         findings=(weakness(HOSTILE, **dict.fromkeys(TOLD, HOSTILE)),),
         grids=(table,),
         charts=(hostile,),
