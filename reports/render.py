@@ -59,7 +59,10 @@ def _refuse_twice(runs: Sequence[Run]) -> None:
     seen: dict[tuple[str, str], Path] = {}
     for run in runs:
         # Two seeds may give the same verdicts, and are two runs.
-        name = run.digest, json.dumps(run.spec, sort_keys=True, default=str)
+        name = (
+            run.digest,
+            json.dumps([run.spec, run.summary, run.findings], sort_keys=True, default=str),
+        )
         if name in seen:
             raise ConfigError(f"{seen[name]} and {run.path} hold the same run; name it once")
         seen[name] = run.path

@@ -321,14 +321,17 @@ def test_a_summary_that_its_records_contradict_is_a_failure(tmp_path: Path) -> N
 @pytest.fixture
 def hostile(tmp_path: Path) -> dict[str, Path]:
     finding = {key: HOSTILE for key in ("code", "severity", "what", "remedy")}
-    run = write_run(
-        tmp_path / "run",
-        [True] * 5,
-        {f"@{HOSTILE}": [False] * 5, "=1+1": [True] * 5},
-        findings=[{**finding, "figures": {HOSTILE: HOSTILE}, "samples": [HOSTILE]}],
-        spec={"model": HOSTILE, "data": f"-{HOSTILE}", "threat": f"+{HOSTILE}"},
-    )
-    return report([run, run], tmp_path / "out")
+    runs = [
+        write_run(
+            tmp_path / f"run{seed}",
+            [True] * 5,
+            {f"@{HOSTILE}": [False] * 5, "=1+1": [True] * 5},
+            findings=[{**finding, "figures": {HOSTILE: HOSTILE}, "samples": [HOSTILE]}],
+            spec={"model": HOSTILE, "data": f"-{HOSTILE}", "threat": f"+{HOSTILE}", "seed": seed},
+        )
+        for seed in (1, 2)
+    ]
+    return report(runs, tmp_path / "out")
 
 
 def test_html_shows_hostile_text_and_runs_nothing_of_it(hostile: dict[str, Path]) -> None:
@@ -408,7 +411,9 @@ def test_nothing_is_bold(plain: Path, tmp_path: Path) -> None:
     files = report([plain], tmp_path / "out")
     page = files["html"].read_text()
     assert not {"b", "strong"} & set(Shown(page).tags)
-    weights = re.findall(r"([^{}]*)\{[^{}]*font-weight: (\w+)", page)
+    (style,) = re.findall(r"<style>(.*?)</style>", page, flags=re.DOTALL)
+    assert "font-weight" not in page.replace(style, "")
+    weights = re.findall(r"([^{}]*)\{[^{}]*font-weight: (\w+)", style)
     assert {weight for _, weight in weights} == {"400"}
     assert {"h1", "h2", "h3", "h4", "th"} <= set(re.findall(r"\w+", weights[0][0]))
     assert "**" not in files["md"].read_text()
