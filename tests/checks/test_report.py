@@ -236,7 +236,10 @@ def test_a_failure_of_one_run_is_not_held_against_the_run_beside_it(tmp_path: Pa
     bad, good = run_with(tmp_path / "bad", findings=[finding]), run_with(tmp_path / "good")
     verdicts = [
         json.loads(report(runs, tmp_path / "out")["json"].read_text())["verdict"]
-        for runs in ([bad, good], [bad, run_with(tmp_path / "worse", findings=[finding])])
+        for runs in (
+            [bad, good],
+            [bad, run_with(tmp_path / "worse", findings=[finding], tested=10)],
+        )
     ]
     assert "rely on the numbers of digits_cnn (bad): 1 failure below" in verdicts[0]
     assert "rely on these numbers: 2 failures below" in verdicts[1]
