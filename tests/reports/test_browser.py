@@ -382,12 +382,12 @@ def test_a_record_opens_and_closes_by_keyboard_alone(
         assert record.is_visible()
         page.keyboard.press("Escape")
         assert record.is_hidden()
-        assert page.evaluate("document.activeElement.textContent") == "21"
+        page.wait_for_function("document.activeElement.textContent === '21'")
         page.keyboard.press("Enter")
         page.get_by_role("button", name="Next sample").press("Enter")
         assert page.get_by_role("dialog", name="Sample 22 of").is_visible()
         page.keyboard.press("Escape")
-        assert page.evaluate("document.activeElement.textContent") == "22"
+        page.wait_for_function("document.activeElement.textContent === '22'")
 
 
 def test_a_record_says_what_each_attack_did(run_of: Get, page_of: Get, visit: Visit) -> None:
