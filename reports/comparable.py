@@ -24,7 +24,7 @@ def unlike(group: Sequence[Source], source: Source) -> str:
     for run, whose in ((source, "its samples"), (first, f"the samples of {first.label}")):
         if run.verdicts.empty:
             return f"None of {whose} was attacked."
-        if _pilot(run):
+        if run.run.pilot_of:
             return f"Of {whose} a few were looked at, to test an evaluation and not to make it."
         if not run.whole:
             return (
@@ -52,12 +52,6 @@ def unlike(group: Sequence[Source], source: Source) -> str:
             f"here, of class {theirs[sample]} there."
         )
     return ""
-
-
-def _pilot(source: Source) -> bool:
-    """Whether it is a run of the doctor, on some of the samples that it speaks of."""
-    tested = source.run.summary.get("tested")
-    return isinstance(tested, int) and tested > int(source.run.summary.get("samples") or 0)
 
 
 def unequal(first: Source, source: Source) -> str:

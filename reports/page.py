@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 
 from robustcode.reports.checks import Checkup
@@ -59,7 +60,7 @@ class Page:
         plots = (plot for checkup in self.checkups for plot in checkup.plots)
         return (*self.charts, *parts, *plots)
 
-    @property
+    @cached_property
     def tables(self) -> tuple[Grid, ...]:
         """Every table, in the order of the page."""
         return (*self.grids, *(grid for part in self.parts for grid in part.grids), *self.checked)

@@ -42,11 +42,10 @@ def refuse_part(source: Source) -> None:
             f"{source.run.path} was read in part ({source.run.gap.said}), and what is missing may "
             "be anything; run its command again to finish it"
         )
-    tested, count = (source.run.summary.get(key) for key in ("tested", "samples"))
-    if isinstance(tested, int) and isinstance(count, int) and tested > count:
+    if tested := source.run.pilot_of:
         raise ConfigError(
-            f"{source.run.path} is a test of an evaluation, on {count} of {tested} samples; run "
-            "the evaluation itself and gate that"
+            f"{source.run.path} is a test of an evaluation, on {source.run.summary['samples']} of "
+            f"{tested} samples; run the evaluation itself and gate that"
         )
 
 

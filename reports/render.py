@@ -70,10 +70,8 @@ def _refuse_twice(runs: Sequence[Run]) -> None:
 
 def _for_others(run: Run, page: Page) -> bool:
     """Whether a run says what its model's card may say: all of it is there, and no check failed."""
-    tested = run.summary.get("tested")
-    pilot = isinstance(tested, int) and tested > int(run.summary.get("samples") or 0)
     failed = any(finding.severity == "failure" for finding in page.findings)
-    return run.gap is None and not pilot and not failed
+    return run.gap is None and not run.pilot_of and not failed
 
 
 def render(page: Page, card: str = "") -> dict[str, bytes]:

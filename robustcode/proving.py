@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -19,8 +18,8 @@ from robustcode.findings import Facts
 from robustcode.methods import METHODS, Claim, Method, Prover
 from robustcode.progress import Progress
 from robustcode.seeds import Streams
-from robustcode.shard import global_draws, peak_memory_mb
-from robustcode.store import shard_name, write_atomic
+from robustcode.shard import clocks, global_draws, written
+from robustcode.store import shard_name
 from robustcode.subject import Subject
 from robustcode.target import answerable
 from robustcode.workers import Job
@@ -101,7 +100,7 @@ def prove_shard(
     kept: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Certify ``samples`` and write their file; the shard's entry for the manifest."""
-    started, cpu = time.perf_counter(), time.process_time()
+    began = clocks()
     subject, claim = proving.subject, proving.claim
     x, y = subject.batch(samples)
     own = samples.to(subject.device)
@@ -119,18 +118,8 @@ def prove_shard(
             proofs = proving.prover.prove(x, y, streams, advance)
         _check(proofs, proving, samples, y)
     progress.passes(sum(proof.forwards + proof.backwards for proof in proofs))
-    file = f"certificates/{shard_name(number)}.jsonl"
-    return {
-        "sha256": {file: write_atomic(folder / file, to_lines(proofs))},
-        "samples": len(samples),
-        "over": None,
-        "verdicts": len(proofs),
-        "cost": {
-            "seconds": round(time.perf_counter() - started, 3),
-            "cpu_seconds": round(time.process_time() - cpu, 3),
-            "peak_memory_mb": peak_memory_mb(),
-        },
-    }
+    file = folder / "certificates" / f"{shard_name(number)}.jsonl"
+    return written(file, to_lines(proofs), len(samples), len(proofs), began)
 
 
 def _check(proofs: list[Certificate], proving: Proving, samples: Tensor, y: Tensor) -> None:

@@ -117,7 +117,7 @@ class _Shard:
         self._refuse_false_proofs(self._judge(self.x, "clean"))
 
     def run(self, folder: Path, number: int, kept: Mapping[str, Any] | None) -> dict[str, Any]:
-        started, cpu = time.perf_counter(), time.process_time()
+        began = clocks()
         # Only here: to refuse a false proof nothing is searched.
         search = for_search(self.defense, self.trial.subject.images(self.samples[:2].cpu()))
         self.search = accepted(search, self.trial.facts, self.samples, self.y)
@@ -154,9 +154,7 @@ class _Shard:
             "verdicts": verdicts,
             "cost": {
                 "judge_forwards": self.judged_forwards,
-                "seconds": round(time.perf_counter() - started, 3),
-                "cpu_seconds": round(time.process_time() - cpu, 3),
-                "peak_memory_mb": peak_memory_mb(),
+                **spent(*began),
                 "attack_seconds": {p.name: round(p.seconds, 3) for p in proposed},
             },
         }
@@ -323,6 +321,37 @@ def _ask(
     if not isinstance(found, Tensor):
         raise ContractError(f"{attack!r} returned {type(found).__name__}, not a tensor")
     return found.detach()
+
+
+def clocks() -> tuple[float, float]:
+    """Now, by the clock and by the CPU time of this process, in seconds; for ``spent``."""
+    return time.perf_counter(), time.process_time()
+
+
+def spent(clock: float, cpu: float) -> dict[str, float]:
+    """What was spent since ``clocks`` said so, and the most memory this process has held."""
+    now, now_cpu = clocks()
+    return {
+        "seconds": round(now - clock, 3),
+        "cpu_seconds": round(now_cpu - cpu, 3),
+        "peak_memory_mb": peak_memory_mb(),
+    }
+
+
+def written(
+    file: Path, lines: bytes, samples: int, verdicts: int, began: tuple[float, float]
+) -> dict[str, Any]:
+    """Write the one file of a shard that no budget ends; the shard's entry for the manifest.
+
+    ``file`` is in a folder of the run, ``began`` what ``clocks`` said at the beginning.
+    """
+    return {
+        "sha256": {f"{file.parent.name}/{file.name}": write_atomic(file, lines)},
+        "samples": samples,
+        "over": None,
+        "verdicts": verdicts,
+        "cost": spent(*began),
+    }
 
 
 def peak_memory_mb() -> float:

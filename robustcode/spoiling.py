@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -26,8 +25,8 @@ from robustcode.judge import Verdict
 from robustcode.memory import BatchLimit
 from robustcode.progress import Progress
 from robustcode.seeds import Streams
-from robustcode.shard import global_draws, peak_memory_mb
-from robustcode.store import shard_name, write_atomic
+from robustcode.shard import clocks, global_draws, written
+from robustcode.store import shard_name
 from robustcode.subject import Subject, as_tested
 from robustcode.target import answerable, total
 from robustcode.workers import Job
@@ -132,7 +131,7 @@ def spoil_shard(
     kept: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Answer ``samples`` in one cell and write the file; the shard's entry for the manifest."""
-    started, cpu = time.perf_counter(), time.process_time()
+    began = clocks()
     cell = spoiling.cells[number]
     defense = _among_its_like(spoiling, cell)
     limit = BatchLimit(min(spoiling.rows, len(samples)))
@@ -147,18 +146,8 @@ def spoil_shard(
         return found
 
     answers = [answer for part in limit.map(answered, len(samples)) for answer in part]
-    file = f"corruptions/{shard_name(number)}.jsonl"
-    return {
-        "sha256": {file: write_atomic(folder / file, to_lines(answers))},
-        "samples": len(samples),
-        "over": None,
-        "verdicts": len(answers),
-        "cost": {
-            "seconds": round(time.perf_counter() - started, 3),
-            "cpu_seconds": round(time.process_time() - cpu, 3),
-            "peak_memory_mb": peak_memory_mb(),
-        },
-    }
+    file = folder / "corruptions" / f"{shard_name(number)}.jsonl"
+    return written(file, to_lines(answers), len(samples), len(answers), began)
 
 
 def _among_its_like(spoiling: Spoiling, cell: Cell) -> Defense:

@@ -290,6 +290,14 @@ class Run:
         return bool(self.manifest["status"] == STOPPED)
 
     @property
+    def pilot_of(self) -> int | None:
+        """How many samples it speaks of, if it only looked at a few to test an evaluation."""
+        tested, looked = self.summary.get("tested"), self.summary.get("samples")
+        if isinstance(tested, int) and isinstance(looked, int) and tested > looked:
+            return tested
+        return None
+
+    @property
     def missing(self) -> int | None:
         """Samples without any verdict: 0 for a whole run, None if it is not known how many."""
         return 0 if self.gap is None else self.gap.missing

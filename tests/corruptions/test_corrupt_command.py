@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import robustcode
-from robustcode import answers, spoiling, store
+from robustcode import answers, shard, spoiling, store
 from robustcode.calibration import calibration
 from robustcode.cli import app, call
 from robustcode.components import Component
@@ -171,7 +171,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(
             raise KeyboardInterrupt
         return wrote(path, data)
 
-    monkeypatch.setattr(spoiling, "write_atomic", dies)
+    monkeypatch.setattr(shard, "write_atomic", dies)
     with pytest.raises(KeyboardInterrupt):
         corrupt(out)
     with pytest.raises(StoreError, match="not finished"):
