@@ -6,29 +6,41 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from robustcode.errors import ConfigError
-from robustcode.reports.against import chart_of
-from robustcode.reports.checks import checkup_of
-from robustcode.reports.compare import comparisons
-from robustcode.reports.corruption import corruption_verdict
-from robustcode.reports.curve import Series, curve_dots, curve_grid, curve_verdict, series_of
+from robustcode.reports.comparison.clean_against_worst import chart_of
+from robustcode.reports.comparison.compare import comparisons
+from robustcode.reports.comparison.ranks import boards_of
+from robustcode.reports.comparison.tables import group_grids, refusal_grids
 from robustcode.reports.drawing import Drawing
-from robustcode.reports.explorer import explorer_of
-from robustcode.reports.figures import Brackets, Curve, Dot, Dots, dot_of
+from robustcode.reports.figures.accuracies import Brackets, Curve, Dot, Dots, dot_of
 from robustcode.reports.grids import (
     MAIN_KINDS,
     Grid,
     own_grids,
 )
-from robustcode.reports.origins import origin_of
+from robustcode.reports.numbers.proofs import (
+    Pair,
+    bracket_verdict,
+    pairs_of,
+    proof_verdict,
+    proofs_grid,
+)
 from robustcode.reports.page import Page
-from robustcode.reports.proofs import Pair, bracket_verdict, pairs_of, proof_verdict, proofs_grid
-from robustcode.reports.ranks import boards_of
 from robustcode.reports.references import bibtex, references
-from robustcode.reports.sections import parts_of
-from robustcode.reports.sentences import group_verdict, not_begun, verdict, warning
-from robustcode.reports.sides import group_grids, refusal_grids
+from robustcode.reports.sections.checks import checkup_of
+from robustcode.reports.sections.corruption import corruption_verdict
+from robustcode.reports.sections.curve import (
+    Series,
+    curve_dots,
+    curve_grid,
+    curve_verdict,
+    series_of,
+)
+from robustcode.reports.sections.every import parts_of
+from robustcode.reports.sections.explorer import explorer_of
+from robustcode.reports.sections.findings import weaknesses
+from robustcode.reports.sections.origins import origin_of
+from robustcode.reports.sections.verdict import group_verdict, not_begun, verdict, warning
 from robustcode.reports.table import CORRUPTED, Row, Source, rows_of, sources
-from robustcode.reports.weaknesses import weaknesses
 from robustcode.store import Run
 
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from matplotlib.figure import Figure
 
 from robustcode.partial import Gap
-from robustcode.reports.checks import Checkup
 from robustcode.reports.drawing import Drawing, Ink
+from robustcode.reports.figures.small import Plot, Sizes
 from robustcode.reports.grids import Grid
 from robustcode.reports.page import Page
 from robustcode.reports.parts import Part
-from robustcode.reports.plots import Plot, Sizes
-from robustcode.reports.weaknesses import Weakness, by_severity
+from robustcode.reports.sections.checks import Checkup
+from robustcode.reports.sections.findings import Weakness, by_severity
 from robustcode.store import Run
 
 REMEDY = "Run the command of the run again: it goes on where it stopped, and redoes what is lost."

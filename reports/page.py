@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
 
-from robustcode.reports.checks import Checkup
 from robustcode.reports.drawing import Drawing
-from robustcode.reports.explorer import Explorer
 from robustcode.reports.grids import Grid
-from robustcode.reports.origins import Origin
 from robustcode.reports.parts import Part
+from robustcode.reports.sections.checks import Checkup
+from robustcode.reports.sections.explorer import Explorer
+from robustcode.reports.sections.findings import Weakness
+from robustcode.reports.sections.origins import Origin
 from robustcode.reports.table import Row
-from robustcode.reports.weaknesses import Weakness
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 from robustcode.reports.bibtex import FILE, Entry, read, write
-from robustcode.reports.compare import INVERTED, MCNEMAR
+from robustcode.reports.comparison.compare import INVERTED, MCNEMAR
 from robustcode.reports.table import Row, Source, tables
 
 APGD = ("croce2020reliable",)

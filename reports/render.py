@@ -16,14 +16,14 @@ from robustcode.errors import ConfigError
 from robustcode.reports.compose import compose
 from robustcode.reports.drawing import drawn
 from robustcode.reports.escape import cell, latex, markdown, short
+from robustcode.reports.formats.web import TEMPLATES, Preformatted, page_html
+from robustcode.reports.formats.writing import write
 from robustcode.reports.gaps import marked
+from robustcode.reports.gating.model_card import model_card
 from robustcode.reports.grids import Grid
-from robustcode.reports.model_card import model_card
 from robustcode.reports.page import Page
+from robustcode.reports.sections.findings import Weakness
 from robustcode.reports.table import Row
-from robustcode.reports.weaknesses import Weakness
-from robustcode.reports.web import TEMPLATES, Preformatted, page_html
-from robustcode.reports.writing import write
 from robustcode.store import Run, folders_of, load_run
 
 SCHEMA = 1

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from robustcode.config import RunSpec
     from robustcode.curves import Curve
     from robustcode.data import Dataset
-    from robustcode.reports.gate import Verdict
+    from robustcode.reports.gating.gate import Verdict
     from robustcode.store import Run
     from robustcode.subject import Given
 
@@ -281,7 +281,7 @@ def gate(
         alpha: of the two-sided tests of such a loss.
         allow_findings: the gravest findings that pass: failure, warning or none.
     """
-    from robustcode.reports.gate import asked_of, judge
+    from robustcode.reports.gating.gate import asked_of, judge
 
     minima = {"min_robust": min_robust, "min_clean": min_clean, "min_certified": min_certified}
     asked = asked_of(minima, alpha, allow_findings)

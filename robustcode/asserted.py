@@ -27,7 +27,7 @@ def assert_robust(
     from robustcode import attack
     from robustcode.errors import ConfigError
     from robustcode.reports.escape import plain
-    from robustcode.reports.gate import Asked, judge, share
+    from robustcode.reports.gating.gate import Asked, judge, share
 
     # Before the attack: what is asked wrongly should not cost one.
     asked = Asked(min_robust=share(at_least, "at_least"))

@@ -532,8 +532,8 @@ def gate(
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Hold a run against what it must keep: exit code 0 if it does, 1 if it does not."""
-    from robustcode.reports.builds import write_files
-    from robustcode.reports.gate import asked_of, judge
+    from robustcode.reports.gating.files import write_files
+    from robustcode.reports.gating.gate import asked_of, judge
     from robustcode.store import load_run
 
     minima = {"min_robust": min_robust, "min_clean": min_clean, "min_certified": min_certified}

@@ -21,7 +21,7 @@ from scipy.stats import binomtest
 
 from robustcode.errors import ConfigError, StoreError
 from robustcode.reports import report
-from robustcode.reports.web import TEMPLATES
+from robustcode.reports.formats.web import TEMPLATES
 from robustcode.statistics import clustered, proportion
 from robustcode.store import load_run
 

@@ -28,7 +28,7 @@ from robustcode.plan import PlannedAttack
 from robustcode.records import Record, table_of
 from robustcode.reports import report
 from robustcode.reports.drawing import Drawing, drawn
-from robustcode.reports.figures import Curve, Dot, Dots
+from robustcode.reports.figures.accuracies import Curve, Dot, Dots
 from robustcode.store import Run, load_run
 from robustcode.threat import ThreatModel
 from robustcode.values import read_proved

@@ -13,8 +13,8 @@ import tomli_w
 
 from robustcode.reports import report
 from robustcode.reports.drawing import drawn
-from robustcode.reports.plots import Plot, Sizes
-from robustcode.reports.web import TEMPLATES
+from robustcode.reports.figures.small import Plot, Sizes
+from robustcode.reports.formats.web import TEMPLATES
 from robustcode.summary import ANSWERED, OUTCOMES, tally
 
 HOSTILE = '<script>alert(1)</script> \\input{x} & 5% _ $x^2$ | `a` "q" [l](h) **b** #1 \u202e=1+1'

@@ -22,9 +22,9 @@ from robustcode.cli import app, call
 from robustcode.errors import ConfigError, StoreError
 from robustcode.partial import Gap
 from robustcode.records import Record, table_of, to_lines
-from robustcode.reports.gate import share
-from robustcode.reports.losses import Loss
-from robustcode.reports.measured import What
+from robustcode.reports.gating.baseline import Loss
+from robustcode.reports.gating.gate import share
+from robustcode.reports.gating.measured import What
 from robustcode.statistics import Difference, mcnemar, paired_difference
 from robustcode.summary import summarise
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from junitparser import Failure, JUnitXml, Skipped, TestSuite
 
 import robustcode
-from robustcode.reports.gate import Verdict
-from robustcode.reports.junit import junit
+from robustcode.reports.gating.gate import Verdict
+from robustcode.reports.gating.junit import junit
 from robustcode.store import Run
 
 # The schema of Jenkins's xunit plug-in (MIT), as it is in the source distribution of pytest 8.4.2.

@@ -18,8 +18,8 @@ from markdown_it import MarkdownIt
 
 import robustcode
 from robustcode.errors import ConfigError
-from robustcode.reports.cards import put, with_card
-from robustcode.reports.model_card import key_of, model_card, scalar, yaml_lines
+from robustcode.reports.gating.cards import put, with_card
+from robustcode.reports.gating.model_card import key_of, model_card, scalar, yaml_lines
 from robustcode.reports.table import sources
 from robustcode.store import Run
 

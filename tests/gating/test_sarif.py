@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from jsonschema import Draft4Validator, FormatChecker
 
 import robustcode
-from robustcode.reports.gate import Verdict
-from robustcode.reports.sarif import sarif
+from robustcode.reports.gating.gate import Verdict
+from robustcode.reports.gating.sarif import sarif
 from robustcode.store import Run
 
 # As it is in the npm package @microsoft/jest-sarif, where the Makefile puts it.

@@ -24,11 +24,11 @@ from robustcode.certificates import table_of as certificates_of
 from robustcode.certified import certified_of
 from robustcode.data import from_arrays
 from robustcode.records import Record, table_of
-from robustcode.reports.by_class import Taken, by_chance, taken_for
-from robustcode.reports.classes import SHOWN, part_of
+from robustcode.reports.numbers.by_class import Taken, by_chance, taken_for
+from robustcode.reports.numbers.proofs import Pair
+from robustcode.reports.numbers.sheet import sheet_of
 from robustcode.reports.parts import Part
-from robustcode.reports.proofs import Pair
-from robustcode.reports.sheet import sheet_of
+from robustcode.reports.sections.classes import SHOWN, part_of
 from robustcode.reports.table import Row, Source, verdicts
 from robustcode.store import Run, load_run
 from robustcode.summary import summarise

@@ -23,15 +23,15 @@ from robustcode.certificates import Certificate, status_of
 from robustcode.certified import summarise_proofs
 from robustcode.records import Record, table_of, to_lines
 from robustcode.reports import report
-from robustcode.reports.against import Against, chart_of, spread
-from robustcode.reports.comparable import UNLIKE
-from robustcode.reports.compare import INVERTED, LEVEL, MCNEMAR, Comparison, comparisons
+from robustcode.reports.comparison.clean_against_worst import Against, chart_of, spread
+from robustcode.reports.comparison.comparable import UNLIKE
+from robustcode.reports.comparison.compare import INVERTED, LEVEL, MCNEMAR, Comparison, comparisons
+from robustcode.reports.comparison.ranks import Leaderboard, Refusal, boards_of
+from robustcode.reports.comparison.tables import group_grids, refusal_grids
 from robustcode.reports.compose import compose
 from robustcode.reports.drawing import INKS, Theme, drawn, shown
-from robustcode.reports.figures import Dots
-from robustcode.reports.proofs import pairs_of
-from robustcode.reports.ranks import Leaderboard, Refusal, boards_of
-from robustcode.reports.sides import group_grids, refusal_grids
+from robustcode.reports.figures.accuracies import Dots
+from robustcode.reports.numbers.proofs import pairs_of
 from robustcode.reports.table import Source, sources
 from robustcode.statistics import clustered, paired_p_value, proportion
 from robustcode.store import RunFolder, load_run, write_atomic

@@ -15,10 +15,10 @@ import pytest
 import robustcode
 from robustcode.checks.base import CHECKS
 from robustcode.corrupted import PROBABILITIES, notes_of, summarise_answers
-from robustcode.reports.beside import besides_of, part_beside
-from robustcode.reports.corruption import corruption_verdict, lines_of, part_of
-from robustcode.reports.corruption_charts import Errors, Reliability
 from robustcode.reports.drawing import Theme, drawn, shown
+from robustcode.reports.figures.corruptions import Errors, Reliability
+from robustcode.reports.sections.beside import besides_of, part_beside
+from robustcode.reports.sections.corruption import corruption_verdict, lines_of, part_of
 from robustcode.reports.table import Source, sources
 from robustcode.store import Run
 

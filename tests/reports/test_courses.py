@@ -22,13 +22,13 @@ from robustcode.certificates import Certificate, status_of
 from robustcode.certificates import table_of as certificates_of
 from robustcode.certified import certified_of
 from robustcode.records import Record, table_of
-from robustcode.reports import over_draws, over_eps, over_passes
-from robustcode.reports.at_end import at_end
-from robustcode.reports.courses import part_of
 from robustcode.reports.drawing import Theme, shown
-from robustcode.reports.proofs import Pair
-from robustcode.reports.sheet import Sheet, sheet_of
-from robustcode.reports.steps import NEAR, PLACES, Point, places
+from robustcode.reports.numbers import over_draws, over_eps, over_passes
+from robustcode.reports.numbers.proofs import Pair
+from robustcode.reports.numbers.sheet import Sheet, sheet_of
+from robustcode.reports.numbers.steps import NEAR, PLACES, Point, places
+from robustcode.reports.sections.at_end import at_end
+from robustcode.reports.sections.courses import part_of
 from robustcode.reports.table import Source, verdicts
 from robustcode.statistics import any_of, clustered
 from robustcode.store import Run

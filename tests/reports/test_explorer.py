@@ -16,8 +16,8 @@ from robustcode.certificates import Certificate, status_of
 from robustcode.certified import summarise_proofs
 from robustcode.partial import Gap
 from robustcode.records import Record, table_of, to_lines
-from robustcode.reports.explorer import Explorer, embedded, explorer_of
-from robustcode.reports.proofs import pairs_of
+from robustcode.reports.numbers.proofs import pairs_of
+from robustcode.reports.sections.explorer import Explorer, embedded, explorer_of
 from robustcode.reports.table import Source, sources
 from robustcode.store import RunFolder, load_run, write_atomic
 from robustcode.summary import summarise

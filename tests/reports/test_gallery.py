@@ -35,11 +35,11 @@ from robustcode.partial import Gap
 from robustcode.proposals import as_levels
 from robustcode.records import Record, to_lines
 from robustcode.reports.drawing import drawn
-from robustcode.reports.gallery import choose, part_of, spread
+from robustcode.reports.formats.web import _environment
+from robustcode.reports.numbers.picture import SIDE, VALUES, Shown, shrinking, triple
 from robustcode.reports.parts import Part
-from robustcode.reports.picture import SIDE, VALUES, Shown, shrinking, triple
+from robustcode.reports.sections.gallery import choose, part_of, spread
 from robustcode.reports.table import Source
-from robustcode.reports.web import _environment
 from robustcode.store import Run
 from robustcode.threat import ThreatModel
 

@@ -29,10 +29,10 @@ import tomli_w
 
 import robustcode
 from robustcode.reports import report
-from robustcode.reports.junit import junit
-from robustcode.reports.model_card import model_card
-from robustcode.reports.sarif import sarif
-from robustcode.reports.web import TEMPLATES
+from robustcode.reports.formats.web import TEMPLATES
+from robustcode.reports.gating.junit import junit
+from robustcode.reports.gating.model_card import model_card
+from robustcode.reports.gating.sarif import sarif
 from robustcode.store import load_run
 
 PDFLATEX = shutil.which("pdflatex")

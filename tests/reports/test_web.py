@@ -15,15 +15,15 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from robustcode.reports.checks import Checkup, Line, Shelf
 from robustcode.reports.drawing import INKS, Ink, Theme, drawn, shown
+from robustcode.reports.formats.smaller_svg import slim
+from robustcode.reports.formats.web import TEMPLATES, darkened, page_html
 from robustcode.reports.grids import Grid
-from robustcode.reports.origins import Origin
 from robustcode.reports.page import Page
 from robustcode.reports.parts import Part
-from robustcode.reports.slim import slim
-from robustcode.reports.weaknesses import Weakness
-from robustcode.reports.web import TEMPLATES, darkened, page_html
+from robustcode.reports.sections.checks import Checkup, Line, Shelf
+from robustcode.reports.sections.findings import Weakness
+from robustcode.reports.sections.origins import Origin
 
 HOSTILE = (
     "\"><script>alert(1)</script></pre></style>' onload=alert(2) & {{ 7 * 7 }} url(http://x.y)"

@@ -1,0 +1,154 @@
+"""A run put into a model card that exists: its own part replaced, all else kept byte for byte.
+
+The YAML at the head of a card is edited as text. A library that reads and writes it would drop the
+comments of its author and quote it anew.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from robustcode.errors import ConfigError
+from robustcode.reports.gating.model_card import card_of, index_head, key_of, result_lines, section
+from robustcode.reports.table import Source, sources
+from robustcode.store import Run
+
+FENCE = "---"
+BOM = "\ufeff"
+INDEX = re.compile(r"(?:model-index|\"model-index\"|'model-index')\s*:(?P<value>.*)")
+RESULTS = re.compile(r"(?P<before>\s*(?:-\s+)?)results\s*:(?P<value>.*)")
+ITEM = re.compile(r"(?P<indent>\s*)-(?:\s|$)")
+# A key at the margin, and neither a list nor a table between braces.
+KEY = re.compile(r"[^\s\[\]{}%&*!|>@`#-][^\r\n]*:")
+# What may stand behind a key whose value begins on the next line.
+NOTHING = re.compile(r"\s*(?:#.*)?")
+BY_HAND = "; put the lines there by hand that `robustcode report` writes to model_card.md"
+
+
+def with_card(text: str, run: Run, url: str = "") -> str:
+    """The text of a card with this run in it; the same run a second time changes nothing.
+
+    ConfigError if its head cannot be edited safely.
+    """
+    source = sources([run])[0]
+    if not text.strip(BOM + " \t\r\n"):
+        return card_of(source, url)
+    mark, rest = (BOM, text[1:]) if text.startswith(BOM) else ("", text)
+    lines = list(io.StringIO(rest, newline=""))
+    end = lines[0][len(lines[0].rstrip("\r\n")) :] or "\n"
+    opening, head, closing, body = _parted(lines, end)
+    head = _with_results(head, source, url, end)
+    return "".join([mark, opening, *head, closing, *_with_section(body, source, end)])
+
+
+def _parted(lines: list[str], end: str) -> tuple[str, list[str], str, list[str]]:
+    """Up to the head's first fence, its lines, its second fence, and what is below."""
+    # The Hub reads a head that stands below empty lines, too.
+    first = next(at for at, line in enumerate(lines) if line.strip())
+    if lines[first].strip() != FENCE:
+        return f"{FENCE}{end}", [], f"{FENCE}{end}{end}", lines
+    last = next((at for at in range(first + 1, len(lines)) if lines[at].rstrip() == FENCE), None)
+    if last is None:
+        raise ConfigError(
+            f"the card begins with {FENCE} and has no second line of it, where its head would end; "
+            "mend it and repeat the command"
+        )
+    if any(lines[at].rstrip("\r\n") != lines[at].rstrip() for at in (first, last)):
+        raise ConfigError(
+            f"the card has blanks behind the {FENCE} around its head, where the Hub reads none; "
+            "remove them and repeat the command"
+        )
+    head = lines[first + 1 : last]
+    _refuse_other_forms(head)
+    return "".join(lines[: first + 1]), head, lines[last], lines[last + 1 :]
+
+
+def _refuse_other_forms(head: Sequence[str]) -> None:
+    """ConfigError unless lines at the margin may be added to the head, and one model-index is."""
+    keys = [line for line in head if not NOTHING.fullmatch(line.rstrip())]
+    if keys and not KEY.match(keys[0]):
+        raise ConfigError(f"the keys of the card's head do not begin at the margin{BY_HAND}")
+    if sum(bool(INDEX.match(line)) for line in head) > 1:
+        raise ConfigError("the card has two model-index; remove one and repeat the command")
+
+
+def _with_results(head: list[str], source: Source, url: str, end: str) -> list[str]:
+    key = key_of(source)
+
+    def made(indent: int) -> list[str]:
+        return [f"{line}{end}" for line in result_lines(source, url, indent)]
+
+    region = _region(head, f"# robustcode {key}: begin", f"# robustcode {key}: end")
+    if region:
+        first = head[region.start]
+        return _replaced(head, region, made(len(first) - len(first.lstrip())))
+    place = next((at for at, line in enumerate(head) if INDEX.match(line)), None)
+    if place is None:
+        return [*head, *(f"{line}{end}" for line in index_head(source)), *made(2)]
+    at, indent = _results(head, place)
+    return [*head[:at], *made(indent), *head[at:]]
+
+
+def _results(head: Sequence[str], place: int) -> tuple[int, int]:
+    """Where the results of the model-index at ``place`` begin: line and indentation."""
+    found = INDEX.match(head[place])
+    inside = place + 1
+    while inside < len(head) and re.match(r"\s|-|#|$", head[inside]):
+        inside += 1
+    keys = [at for at in range(place + 1, inside) if RESULTS.match(head[at])]
+    if found is None or not NOTHING.fullmatch(found["value"].rstrip()) or len(keys) != 1:
+        raise ConfigError(
+            f"the card's model-index is not one model with a list of results below it{BY_HAND}"
+        )
+    key = RESULTS.match(head[keys[0]])
+    if key is None or not NOTHING.fullmatch(key["value"].rstrip()):
+        raise ConfigError(
+            f"the results of the card's model-index are not a list of lines below it{BY_HAND}"
+        )
+    below = (line for line in head[keys[0] + 1 : inside] if not NOTHING.fullmatch(line.rstrip()))
+    item = ITEM.match(next(below, ""))
+    least = len(key["before"])
+    indent = len(item["indent"]) if item else 0
+    # An item further left belongs to a list around this one, which is then empty.
+    return keys[0] + 1, indent if item and indent >= least else least
+
+
+def _with_section(body: list[str], source: Source, end: str) -> list[str]:
+    key = key_of(source)
+    made = [f"{line}{end}" for line in section(source)]
+    region = _region(body, f"<!-- robustcode {key}: begin -->", f"<!-- robustcode {key}: end -->")
+    if region:
+        return _replaced(body, region, made)
+    above = list(body)
+    if above and not above[-1].endswith(("\n", "\r")):
+        above[-1] += end
+    return [*above, end, *made]
+
+
+def _region(lines: Sequence[str], begin: str, finish: str) -> range | None:
+    """The lines from one mark to the other, both included; None if there is neither."""
+    places = [[at for at, line in enumerate(lines) if line.strip() == m] for m in (begin, finish)]
+    if places == [[], []]:
+        return None
+    if [len(found) for found in places] != [1, 1] or places[0][0] > places[1][0]:
+        raise ConfigError(
+            f"the card does not have one line {begin!r} and one {finish!r} below it; remove what "
+            "is left of them and repeat the command"
+        )
+    return range(places[0][0], places[1][0] + 1)
+
+
+def _replaced(lines: list[str], region: range, made: list[str]) -> list[str]:
+    return [*lines[: region.start], *made, *lines[region.stop :]]
+
+
+def put(run: Run, file: Path, url: str = "") -> str:
+    """The text of the card ``file`` with this run in it, a new card where there is no file."""
+    try:
+        text = file.read_bytes().decode() if file.exists() else ""
+    except (OSError, UnicodeDecodeError) as cause:
+        raise ConfigError(f"the model card {file} cannot be read: {cause}") from cause
+    return with_card(text, run, url)

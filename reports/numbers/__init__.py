@@ -1,0 +1,1 @@
+"""What run folders say, before any table: samples, attacks, courses and proofs."""

@@ -1,0 +1,122 @@
+"""The courses of one run: accuracy over eps, over passes and over draws."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from robustcode.certified import told
+from robustcode.reports.figures.courses import Stairs
+from robustcode.reports.grids import counted
+from robustcode.reports.numbers import over_draws, over_eps, over_passes
+from robustcode.reports.numbers.proofs import Pair
+from robustcode.reports.numbers.sheet import Sheet, sheet_of
+from robustcode.reports.numbers.steps import PLACES, Course
+from robustcode.reports.parts import Part
+from robustcode.reports.sections.at_end import at_end
+from robustcode.reports.table import Row, Source
+
+BAND = "Bands are 95 % intervals at each place by itself, not of a whole line at once."
+FEWER = (
+    f"Lines are told at {PLACES} places at most, exactly there; between two of them they are as "
+    "high as bounds of their side may be."
+)
+LOWER = "Certified from below: what is proved within each distance."
+
+
+def part_of(source: Source, place: int, pairs: Sequence[Pair] = ()) -> Part | None:
+    """The courses of a run; None if it has neither records nor certificates.
+
+    ``pairs`` are those of a page; the ones with this run bound it from below.
+    """
+    if source.proves:
+        shown = _of_proofs(source, place)
+    else:
+        sheet = sheet_of(source)
+        own = [pair for pair in pairs if pair.attack.label == source.label]
+        shown = [] if sheet is None else _of_attacks(source, sheet, place, own)
+    if not shown:
+        return None
+    courses = [course for _, figure in shown for course in figure.courses]
+    thinned = any(len(course.points) >= PLACES for course in courses)
+    return Part(
+        key=f"courses-{place}",
+        title=f"How the accuracy comes about: {source.label}",
+        drawings=tuple(figure for _, figure in shown),
+        notes=(BAND, FEWER) if thinned else (BAND,),
+        rows=tuple(row for kind, figure in shown for row in _rows(source, kind, figure)),
+    )
+
+
+def _rows(source: Source, kind: str, figure: Stairs) -> list[Row]:
+    return [row for course in figure.courses for row in course.rows(source.label, kind)]
+
+
+def _of_proofs(source: Source, place: int) -> list[tuple[str, Stairs]]:
+    course = over_eps.certified_over_radius(source)
+    found = over_eps.threat_of(source)
+    if course is None or found is None:
+        return []
+    figure = Stairs(
+        stem=f"eps{place}",
+        title=f"Certified accuracy of {source.label} over radius",
+        note="At each place: the samples that are proved right so far. Dots: radii asked for.",
+        x=f"radius in {found[0]}",
+        courses=(course,),
+        edge=(found[1], "eps"),
+    )
+    return [(over_eps.KIND, figure)]
+
+
+def _of_attacks(
+    source: Source, sheet: Sheet, place: int, pairs: Sequence[Pair]
+) -> list[tuple[str, Stairs]]:
+    shown = []
+    found = over_eps.threat_of(source)
+    if found is not None and sheet.names:
+        norm, eps = found
+        below = [over_eps.proved_over_eps(pair, eps) for pair in pairs]
+        notes = over_eps.notes_of(source, sheet)
+        notes += [LOWER, *_fewer(sheet, below)] if below else []
+        figure = Stairs(
+            stem=f"eps{place}",
+            title=f"Robust accuracy of {source.label} over eps",
+            note=" ".join(notes),
+            x=f"eps' in {norm}, up to eps = {told(eps)}",
+            courses=(over_eps.left_over_eps(sheet, eps), *below),
+            edge=(eps, "eps"),
+        )
+        shown.append((over_eps.KIND, figure))
+    if over_passes.furthest(sheet) > 0:
+        notes = [at_end(sheet), over_passes.EXACT]
+        notes += [] if sheet.draws is None else [over_passes.CHOSEN]
+        figure = Stairs(
+            stem=f"passes{place}",
+            title=f"Accuracy of {source.label} over passes: are the attacks at their end?",
+            note=" ".join(notes),
+            x="passes spent on a sample so far",
+            courses=(over_passes.left_over_passes(sheet),),
+            spans=tuple(over_passes.ends(sheet)),
+            powers=True,
+        )
+        shown.append((over_passes.KIND, figure))
+    courses = over_draws.left_over_draws(sheet)
+    if courses:
+        figure = Stairs(
+            stem=f"draws{place}",
+            title=f"Accuracy of {source.label} left to k tries",
+            note=over_draws.TRIED,
+            x="draws that the adversary may try, k",
+            courses=tuple(courses),
+        )
+        shown.append((over_draws.KIND, figure))
+    return shown
+
+
+def _fewer(sheet: Sheet, below: Sequence[Course]) -> list[str]:
+    """That what is proved is of other samples than what was attacked."""
+    count = len(sheet.clean) + sheet.missing
+    return [
+        f"{course.name} is of the {counted(course.samples, 'sample')} that both runs have."
+        for course in below
+        if course.samples != count
+    ]
