@@ -17,15 +17,15 @@ from robustcode.reports.grids import (
     Grid,
     own_grids,
 )
-from robustcode.reports.numbers.proofs import (
-    Pair,
+from robustcode.reports.numbers.proofs import Pair, pairs_of
+from robustcode.reports.page import Page
+from robustcode.reports.references import bibtex, references
+from robustcode.reports.sections.bracket import (
+    bracket_grid,
     bracket_verdict,
-    pairs_of,
     proof_verdict,
     proofs_grid,
 )
-from robustcode.reports.page import Page
-from robustcode.reports.references import bibtex, references
 from robustcode.reports.sections.checks import checkup_of
 from robustcode.reports.sections.corruption import corruption_verdict
 from robustcode.reports.sections.curve import (
@@ -242,7 +242,7 @@ def _compared(given: Runs, curves: Sequence[Series]) -> Body:
 def _with_brackets(body: Body, given: Runs) -> Body:
     """With what is known from both sides: before all else of one defence, else after the others."""
     pairs = given.pairs
-    grids: list[Grid] = [pair.grid for pair in pairs]
+    grids: list[Grid] = [bracket_grid(pair) for pair in pairs]
     if given.proofs and given.attacked:
         grids.append(proofs_grid(given.proofs, dict(given.rows)))
     bars = Brackets(
@@ -258,9 +258,7 @@ def _both_sides(pairs: Sequence[Pair], rows: Mapping[str, list[Row]]) -> list[Ro
     """What was measured by attacks, and what is certified at their eps, each method once."""
     attacked = rows[pairs[0].attack.label]
     proved = {
-        pair.found.method: replace(
-            pair.rows[0], kind="certified", name=f"certified: {pair.found.method}"
-        )
+        pair.method: replace(pair.rows[0], kind="certified", name=f"certified: {pair.method}")
         for pair in pairs
     }
     return [*(row for row in attacked if row.kind != "certified"), *proved.values()]

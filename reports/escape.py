@@ -6,8 +6,10 @@ HTML is escaped by Jinja2 itself.
 from __future__ import annotations
 
 import html
+import itertools
 import re
 import unicodedata
+from collections.abc import Collection, Iterator
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -35,6 +37,12 @@ _LATEX = {
 LINE = 1000
 # Letters of a caption or a cell, which TeX measures in one piece, at most 16,383 points wide.
 ROOM = 1200
+# Letters in which a line may not be broken: more than any word of ours has.
+RUN = 18
+BREAK = r"\allowbreak{}"
+# After these marks a line may be broken, and at these spaces it may not.
+PLACE = re.compile(r"[,:=_/](?=[A-Za-z])|[ -](?![ -])")
+TIE = re.compile(r"(?<=\d) (?=%|to -?\d)|(?<=\d to) (?=-?\d)")
 # What a spreadsheet takes for the beginning of a formula; some also where the mark is a wide one.
 FORMULA = tuple("=+-@\uff1d\uff0b\uff0d\uff20")
 
@@ -70,15 +78,40 @@ def latex(text: str) -> str:
     '\\textbackslash{}input\\{x\\} \\& 5\\%'
     """
     line = plain(text)
-    # Settings have no spaces to break a line at.
-    breaks = {match.start() for match in re.finditer(r"[,:=](?=[A-Za-z])", line)}
+    ends = set(itertools.accumulate(map(len, _pieces(line)))) - {len(line)}
+    ties = {match.start() for match in TIE.finditer(line)}
     marks = [
-        _in_latex(mark) + (r"\allowbreak{}" if place in breaks else "")
+        "~" if place in ties else _in_latex(mark) + (BREAK if _breaks(place, mark, ends) else "")
         for place, mark in enumerate(line)
     ]
     lines = ["".join(marks[start : start + LINE]) for start in range(0, len(marks), LINE)]
     # An empty group, since TeX passes over spaces that begin a line.
     return "%\n".join(f"{{}}{part}" if part.startswith(" ") else part for part in lines)
+
+
+def pieces(text: str) -> list[str]:
+    """The parts of a text at whose ends LaTeX may begin a new line, without the spaces there."""
+    return [part.strip() for part in _pieces(plain(text))]
+
+
+def shown_as(text: str) -> str:
+    """The letters that LaTeX shows of a text."""
+    return "".join(mark if mark in _LATEX else _in_latex(mark) for mark in plain(text))
+
+
+def _pieces(line: str) -> Iterator[str]:
+    ties = {match.start() + 1 for match in TIE.finditer(line)}
+    start = 0
+    for end in range(1, len(line) + 1):
+        # Settings have no spaces to break a line at; what has nothing at all is broken anywhere.
+        at_mark = end < len(line) and bool(PLACE.match(line, end - 1)) and end not in ties
+        if end == len(line) or at_mark or end - start == RUN:
+            yield line[start:end]
+            start = end
+
+
+def _breaks(place: int, mark: str, ends: Collection[int]) -> bool:
+    return place + 1 in ends and mark not in " -"  # at which TeX breaks by itself
 
 
 def short(text: str) -> str:

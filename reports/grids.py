@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from robustcode.certified import outcomes_of
 from robustcode.reports.table import Row, Source
 
+# Of the same words as a notebook has; given on from here to all that makes tables.
+from robustcode.wording import counted as counted
+from robustcode.wording import listed as listed
+from robustcode.wording import percent as percent
+
 MAIN_KINDS = ("clean", "attack", "worst case", "certified")
-# Two decimals need a thousand samples: below, one sample moves the first decimal.
-MANY = 1000
 
 CHOSEN = (
     "The worst proposal of each sample was chosen on other draws than those it is judged on, since "
@@ -51,7 +55,9 @@ AFTER_BUDGET = (
 class Grid:
     """A table as it is shown; ``widths`` says of each column: text, number, long, word or phrase.
 
-    A table with texts in several columns has words and phrases.
+    A table with texts in several columns has words and phrases. What is long may stand below its
+    row. ``name`` is of letters, digits and hyphens, and says what the table is of, so that it stays
+    when others come before it.
     """
 
     caption: str
@@ -59,6 +65,7 @@ class Grid:
     widths: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...] = ()
+    name: str = "table"
 
 
 def _outcomes(source: Source) -> list[str]:
@@ -66,11 +73,7 @@ def _outcomes(source: Source) -> list[str]:
     said = source.run.summary["certified"]
     if "undecided" not in said:
         return []
-    return [
-        f"Of {counted(said['samples'], 'sample')} {said['correct']} certified, {said['undecided']} "
-        f"undecided (right, but not proved at {said['threat']}), {said['wrong']} wrong, "
-        f"{said['abstained']} abstained (the method speaks of no class)."
-    ]
+    return [outcomes_of(said)]
 
 
 def own_grids(source: Source, rows: Sequence[Row]) -> list[Grid]:
@@ -107,23 +110,25 @@ def own_grids(source: Source, rows: Sequence[Row]) -> list[Grid]:
         Grid(
             f"Accuracy of {source.label} on {setting_of(source)}",
             (
-                *("what", "settings", "n", "accuracy, %", "95 % interval, %"),
+                *("what", "n", "accuracy, %", "95 % interval, %"),
                 *(("abstained",) if abstained else ()),
                 *(("unfinished",) if unfinished else ()),
-                *("forwards", "backwards", "seconds"),
+                *("forwards", "backwards", "seconds", "settings"),
             ),
-            ("text", "long", *("number",) * (6 + abstained + unfinished)),
+            ("text", *("number",) * (6 + abstained + unfinished), "long"),
             tuple(
                 (
-                    *(row.name, row.settings, amount(row.samples)),
+                    *(row.name, amount(row.samples)),
                     *(accuracy_of(row), interval_of(row)),
                     *((amount(row.abstained),) if abstained else ()),
                     *((amount(row.unfinished),) if unfinished else ()),
                     *(amount(row.forwards), amount(row.backwards), tenths(row.seconds)),
+                    row.settings,
                 )
                 for row in main
             ),
             tuple(notes),
+            f"accuracy-{source.key}",
         )
     ]
     drawn = [row for row in rows if row.kind == "stochastic"]
@@ -143,7 +148,9 @@ def own_grids(source: Source, rows: Sequence[Row]) -> list[Grid]:
                 (
                     "Expected: one draw per input. Majority vote: the class with most draws. Right "
                     "in all of k draws: what is left against an adversary who may ask k times.",
+                    CLUSTERED,
                 ),
+                f"draws-{source.key}",
             )
         )
     return grids
@@ -161,17 +168,6 @@ def refusals(shares: Mapping[str, float]) -> str:
 def first_of(rows: Iterable[Row], kind: str) -> Row | None:
     """The first row of a kind that has a value."""
     return next((row for row in rows if row.kind == kind and row.value is not None), None)
-
-
-def percent(value: float | None, samples: int | None) -> str:
-    """A fraction in per cent, without the sign; empty for none.
-
-    >>> percent(0.5234, 500), percent(0.5234, 5000)
-    ('52.3', '52.34')
-    """
-    if value is None:
-        return ""
-    return f"{100 * value:.{2 if (samples or 0) >= MANY else 1}f}"
 
 
 def accuracy_of(row: Row) -> str:
@@ -206,23 +202,18 @@ def tenths(number: float | None) -> str:
     return "" if number is None else f"{number:,.1f}"
 
 
-def counted(count: int, noun: str) -> str:
-    """A number and its noun.
+def called(numbers: Sequence[int]) -> str:
+    """Notes by their numbers, in a sentence.
 
-    >>> counted(1, "run"), counted(2, "run")
-    ('1 run', '2 runs')
+    >>> called([2]), called([1, 3, 4])
+    ('Note 2', 'Notes 1, 3 and 4')
     """
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+    return f"Note{'s' if len(numbers) > 1 else ''} {listed(map(str, numbers))}"
 
 
-def listed(parts: Iterable[str]) -> str:
-    """Names or clauses in a sentence, without the empty ones.
-
-    >>> listed(["ddn", "fab", "cw"])
-    'ddn, fab and cw'
-    """
-    *others, last = [part for part in parts if part] or [""]
-    return f"{', '.join(others)} and {last}" if others else last
+def ended(sentence: str) -> str:
+    """With a full stop, where it does not end in a mark of its own."""
+    return sentence if sentence.endswith((".", "?", "!")) else f"{sentence}."
 
 
 def setting_of(source: Source) -> str:

@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
+from typing import NamedTuple
+
+from markupsafe import Markup
 
 from robustcode.reports.drawing import Drawing
 from robustcode.reports.grids import Grid
+from robustcode.reports.names import numbered
 from robustcode.reports.parts import Part
 from robustcode.reports.sections.checks import Checkup
 from robustcode.reports.sections.explorer import Explorer
 from robustcode.reports.sections.findings import Weakness
 from robustcode.reports.sections.origins import Origin
 from robustcode.reports.table import Row
+
+
+class Note(NamedTuple):
+    """A note where it is said in full; ``number`` if it is called again, else None."""
+
+    text: str
+    number: int | None
+
+
+class Notes(NamedTuple):
+    """The notes of a table or section: those said there, and the numbers of those said before."""
+
+    said: list[Note]
+    again: list[int]
 
 
 @dataclass(frozen=True)
@@ -67,9 +86,52 @@ class Page:
 
     def number_of(self, grid: Grid) -> int:
         """The number under which a table is shown, from 1."""
-        return 1 + self.tables.index(grid)
+        return 1 + self._places[id(grid)]
+
+    def name_of(self, grid: Grid) -> Markup:
+        """The name of a table in files, labels and links; no other table of the page has it.
+
+        It is of letters, digits and hyphens, which no format need escape.
+        """
+        return Markup(self._names[self._places[id(grid)]])
+
+    def notes_of(self, noted: Grid | Part) -> Notes:
+        """What is said under a table or at the end of a section, each note once on a page."""
+        return self._notes[id(noted)]
 
     @property
     def checked(self) -> tuple[Grid, ...]:
         """The checkups as tables."""
         return tuple(grid for c in self.checkups for grid in (*c.grids, *c.repairs))
+
+    @property
+    def noted(self) -> list[Grid | Part]:
+        """What has notes, in the order of the page."""
+        parts = (noted for part in self.parts for noted in (*part.grids, part))
+        return [*self.grids, *parts, *self.checked]
+
+    # By identity: two runs may have tables that say the same.
+    @cached_property
+    def _places(self) -> dict[int, int]:
+        return {id(grid): place for place, grid in enumerate(self.tables)}
+
+    @cached_property
+    def _names(self) -> list[str]:
+        return numbered(grid.name for grid in self.tables)
+
+    @cached_property
+    def _notes(self) -> dict[int, Notes]:
+        noted = self.noted
+        times = Counter(note for one in noted for note in dict.fromkeys(one.notes))
+        numbers: dict[str, int] = {}
+        found = {}
+        for one in noted:
+            own = dict.fromkeys(one.notes)
+            again = sorted(numbers[note] for note in own if note in numbers)
+            said = []
+            for note in (note for note in own if note not in numbers):
+                if times[note] > 1:
+                    numbers[note] = 1 + len(numbers)
+                said.append(Note(note, numbers.get(note)))
+            found[id(one)] = Notes(said, again)
+        return found

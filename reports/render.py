@@ -11,16 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from robustcode.errors import ConfigError
 from robustcode.reports.compose import compose
 from robustcode.reports.drawing import drawn
 from robustcode.reports.escape import cell, latex, markdown, short
+from robustcode.reports.formats.columns import layout_of
 from robustcode.reports.formats.web import TEMPLATES, Preformatted, page_html
 from robustcode.reports.formats.writing import write
 from robustcode.reports.gaps import marked
 from robustcode.reports.gating.model_card import model_card
-from robustcode.reports.grids import Grid
+from robustcode.reports.grids import Grid, called, ended
 from robustcode.reports.page import Page
 from robustcode.reports.sections.findings import Weakness
 from robustcode.reports.table import Row
@@ -77,18 +79,19 @@ def _for_others(run: Run, page: Page) -> bool:
 def render(page: Page, card: str = "") -> dict[str, bytes]:
     """Every file of a report by its name, with a model card if one is given."""
     figures = {drawing.stem: drawn(drawing) for drawing in page.drawings}
+    given = {"page": page, "preformatted": Preformatted, "layout": layout_of}
     texts = {
         "report.html": page_html(page, figures),
-        "report.md": _escaped("report.md", markdown).render(page=page, preformatted=Preformatted),
-        "report.tex": _escaped("report.tex", latex).render(page=page),
+        "report.md": _escaped("report.md", markdown).render(given),
+        "report.tex": _escaped("report.tex", latex).render(given, alone=False),
         "report.csv": _csv(page.rows),
         "references.bib": page.bibtex,
     }
     if card:
         texts["model_card.md"] = card
     table = _escaped("table.tex", latex)
-    for number, grid in enumerate(page.tables, 1):
-        texts[f"table{number}.tex"] = table.render(page=page, grid=grid)
+    for grid in page.tables:
+        texts[f"table-{page.name_of(grid)}.tex"] = table.render(given, grid=grid, alone=True)
     files = {name: text.encode("utf-8", "replace") for name, text in texts.items()}
     for stem, formats in figures.items():
         files |= {f"{stem}.{kind}": content for kind, content in formats.items()}
@@ -101,7 +104,9 @@ def _escaped(name: str, escape: Callable[[str], str]) -> Any:
     """A template whose every value passes through ``escape``, so that none can be forgotten."""
 
     def finish(value: object) -> str:
-        return value.text if isinstance(value, Preformatted) else escape(str(value))
+        if isinstance(value, Preformatted):
+            return value.text
+        return value if isinstance(value, Markup) else escape(str(value))
 
     environment = Environment(  # autoescaping is for HTML; ``finalize`` does it here
         loader=FileSystemLoader(TEMPLATES),
@@ -118,7 +123,7 @@ def _escaped(name: str, escape: Callable[[str], str]) -> Any:
         comment_start_string="<#",
         comment_end_string="#>",
     )
-    environment.filters["short"] = short
+    environment.filters |= {"short": short, "called": called, "ended": ended}
     return environment.get_template(name)
 
 
@@ -139,7 +144,11 @@ def _json(page: Page, files: Sequence[str]) -> str:
         "verdict": page.verdict,
         "findings": [_told(finding) for finding in page.findings],
         "rows": [asdict(row) for row in page.rows],
-        "notes": list(dict.fromkeys(note for grid in page.grids for note in grid.notes)),
+        "notes": list(dict.fromkeys(note for noted in page.noted for note in noted.notes)),
+        "tables": [
+            {"number": page.number_of(grid), "name": page.name_of(grid), "caption": grid.caption}
+            for grid in page.tables
+        ],
         "runs": [
             {"run": origin.run, "facts": dict(origin.facts), "spec": origin.spec}
             for origin in page.origins

@@ -13,6 +13,7 @@ import pandas as pd
 from robustcode.certified import told
 from robustcode.components import number
 from robustcode.errors import ConfigError
+from robustcode.reports.names import told_apart_by
 from robustcode.store import Run
 from robustcode.verdicts import searches, verdicts_of
 
@@ -91,11 +92,14 @@ class Source:
         verdicts: one row per sample, by index in the split: label, and the shares of right
             decisions ``clean`` and ``robust`` in [0, 1]; ``robust`` of what is not ``finished`` is
             0. Empty if the run has no records.
+        key: of letters, digits and hyphens, unique in the report; a run that is added after this
+            one does not change it.
     """
 
     label: str
     run: Run
     verdicts: pd.DataFrame
+    key: str = "run"
 
     @property
     def draws(self) -> int | None:
@@ -183,12 +187,16 @@ def sources(runs: Iterable[Run]) -> list[Source]:
     """The runs with unique labels: title, or model and defence, and a folder when these agree."""
     runs = list(runs)
     names = [name_of(Source("", run, pd.DataFrame())) for run in runs]
+    keys = told_apart_by(names, [run.path.name for run in runs])
     if len(set(names)) < len(names):
         folders = told_apart([run.path for run in runs])
         names = [f"{name} ({folder})" for name, folder in zip(names, folders, strict=True)]
     if len(set(names)) < len(names):
         names = [f"{name} #{number}" for number, name in enumerate(names, 1)]
-    return [Source(name, run, verdicts(run)) for name, run in zip(names, runs, strict=True)]
+    return [
+        Source(name, run, verdicts(run), key)
+        for name, run, key in zip(names, runs, keys, strict=True)
+    ]
 
 
 def told_apart(paths: Sequence[Path]) -> list[str]:

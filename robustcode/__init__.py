@@ -37,6 +37,11 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+    """What is offered here, without what it is made with."""
+    return __all__
+
+
 def attack(
     model: str | nn.Module,
     data: str | Dataset | tuple[Any, Any],
@@ -281,7 +286,8 @@ def gate(
         alpha: of the two-sided tests of such a loss.
         allow_findings: the gravest findings that pass: failure, warning or none.
     """
-    from robustcode.reports.gating.gate import asked_of, judge
+    from robustcode.reports.gating.asked import asked_of
+    from robustcode.reports.gating.gate import judge
 
     minima = {"min_robust": min_robust, "min_clean": min_clean, "min_certified": min_certified}
     asked = asked_of(minima, alpha, allow_findings)

@@ -82,10 +82,12 @@ def read_answers(files: Iterable[tuple[str, bytes]]) -> pd.DataFrame:
     columns = read(files, [f.name for f in fields(Answer)], {})
     _refuse_wrong_values(columns)
     table = pd.DataFrame(columns.values)
-    if table.empty:
-        return table
-    numbers = dict.fromkeys(("confidence", "likelihood"), "float64")
-    return table.astype({"prediction": "Int64", "likeliest": "Int64", **numbers})
+    kinds = {"prediction": "Int64", "likeliest": "Int64"}
+    kinds |= dict.fromkeys(("confidence", "likelihood"), "float64")
+    if table.empty:  # the others then are of no kind
+        kinds |= dict.fromkeys(("sample", "label", "severity", "forwards", "seed"), "int64")
+        kinds |= {"corruption": "str", "correct": "bool"}
+    return table.astype(kinds)
 
 
 def _refuse_wrong_values(columns: Columns) -> None:

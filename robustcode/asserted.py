@@ -27,7 +27,8 @@ def assert_robust(
     from robustcode import attack
     from robustcode.errors import ConfigError
     from robustcode.reports.escape import plain
-    from robustcode.reports.gating.gate import Asked, judge, share
+    from robustcode.reports.gating.asked import Asked, share
+    from robustcode.reports.gating.gate import judge
 
     # Before the attack: what is asked wrongly should not cost one.
     asked = Asked(min_robust=share(at_least, "at_least"))
@@ -40,7 +41,7 @@ def assert_robust(
     run = attack(model, data, threat, folder, **{"progress": False, **_place(model), **spec})
     verdict = judge(run, asked)
     if not verdict.holds:
-        failed = " and ".join(c.said for c in verdict.conditions if not c.holds)
+        failed = " and ".join(condition.said for condition in verdict.failed)
         codes = ", ".join(dict.fromkeys(str(found.get("code")) for found in run.findings))
         raise AssertionError(
             f"the model is not shown to be robust: {failed} (run folder {folder}; findings: "

@@ -29,6 +29,8 @@ INPUTS = (
     "defense_files_sha256",
     "mates_sha256",
 )
+# Likewise where both tell it: folders of earlier versions do not.
+TOLD_BY_SOME = ("module_code_sha256",)
 MODEL = ("model", "mean", "std")
 
 
@@ -147,6 +149,9 @@ def _refuse_other_things(
     mine: dict[str, Any] = {"norm": norm}
     for what in INPUTS:
         theirs[what], mine[what] = certified.manifest.get(what), inputs.get(what)
+    for what in TOLD_BY_SOME:
+        if what in certified.manifest and what in inputs:
+            theirs[what], mine[what] = certified.manifest[what], inputs[what]
     # Samples that are attacked together are each other's batch mates.
     named = MODEL if adversary == "solo" else (*MODEL, "samples", "indices")
     for what in named:

@@ -137,12 +137,13 @@ def read_certificates(files: Iterable[tuple[str, bytes]]) -> pd.DataFrame:
 def _table(columns: Mapping[str, list[Any]]) -> pd.DataFrame:
     import pandas as pd
 
-    if not columns["sample"]:
-        return pd.DataFrame()
     columns = {**columns, "status": [str(status) for status in columns["status"]]}
     kinds = {"status": "str", "prediction": "Int64", "draws": "Int64"}
-    numbers = {"bound": "float64", "share": "float64", "held": "float64"}
-    return pd.DataFrame(columns).astype({**kinds, **numbers})
+    kinds |= dict.fromkeys(("bound", "share", "held"), "float64")
+    if not columns["sample"]:  # the others then are of no kind
+        kinds |= dict.fromkeys(("sample", "label", "forwards", "backwards", "seed"), "int64")
+        kinds |= dict.fromkeys(("radius", "alpha"), "float64")
+    return pd.DataFrame(columns).astype(kinds)
 
 
 def _refuse_wrong_values(columns: Columns) -> None:

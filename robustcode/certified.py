@@ -9,6 +9,7 @@ import pandas as pd
 from scipy.stats import binom
 
 from robustcode.statistics import clustered, proportion
+from robustcode.wording import counted
 
 # How sure it is that no more certificates are false than is said.
 SURE = 0.99
@@ -120,3 +121,13 @@ def told(radius: float) -> str:
     steps = round(255 * radius)
     short = f"{radius:g}"
     return f"{steps}/255" if float(short) != radius and steps / 255 == radius else short
+
+
+def outcomes_of(certified: Mapping[str, Any]) -> str:
+    """What came of all samples, in a sentence; ``certified`` is that of a run of certificates."""
+    return (
+        f"Of {counted(certified['samples'], 'sample')} {certified['correct']} certified, "
+        f"{certified['undecided']} undecided (right, but not proved at {certified['threat']}), "
+        f"{certified['wrong']} wrong, {certified['abstained']} abstained (the method speaks of no "
+        "class)."
+    )

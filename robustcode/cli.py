@@ -16,11 +16,12 @@ from rich.console import Console
 from rich.table import Table
 
 from robustcode.errors import EngineError, RobustcodeError
+from robustcode.usage import UsageError, sentence_of
+from robustcode.wording import percent
 
 app = typer.Typer(
     name="robustcode",
     help="How robust is a trained image classifier, really?",
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -28,6 +29,8 @@ app = typer.Typer(
 
 # What Typer exits with when a command was interrupted.
 INTERRUPTED = 130
+# What a wrong request ends with.
+WRONG = 2
 # What `gate` exits with when a run does not keep what was asked of it: no error, but no.
 GATE_FAILED = 1
 # Columns beside a line's head that are too few to wrap text in.
@@ -133,6 +136,21 @@ Draws = Annotated[
     int, typer.Option(help="Decisions of the judge per proposal, for stochastic defences.")
 ]
 Workers = Annotated[int, typer.Option(help="Processes; the records are the same bytes.")]
+
+
+@app.callback(invoke_without_command=True)
+def _whole(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        from importlib.metadata import version as installed
+
+        typer.echo(f"robustcode {installed('robustcode')}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help(), err=True)
+        raise typer.Exit(WRONG)
 
 
 @app.command()
@@ -501,7 +519,7 @@ def report(
 
 @app.command()
 def gate(
-    run: Annotated[Path, typer.Argument(help="A run folder of `attack` or `certify`.")],
+    run: Annotated[Path, typer.Argument(help="A run folder of `attack`, `certify` or `corrupt`.")],
     min_robust: Annotated[
         str | None,
         typer.Option(help="The least worst-case accuracy: .45 or 45%. The interval's lower end."),
@@ -532,20 +550,28 @@ def gate(
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Hold a run against what it must keep: exit code 0 if it does, 1 if it does not."""
+    from robustcode.reports.gating.asked import asked_of
     from robustcode.reports.gating.files import write_files
-    from robustcode.reports.gating.gate import asked_of, judge
+    from robustcode.reports.gating.gate import judge
     from robustcode.store import load_run
 
     minima = {"min_robust": min_robust, "min_clean": min_clean, "min_certified": min_certified}
-    asked = asked_of(minima, alpha, allow_findings)
+    asked = asked_of(minima, alpha, allow_findings, typed=True)
     earlier = None if baseline is None else load_run(baseline)
     verdict = judge(load_run(run), asked, earlier)
-    write_files(verdict, junit=junit, sarif=sarif, model_card=model_card, url=url)
+    written = write_files(verdict, junit=junit, sarif=sarif, model_card=model_card, url=url)
     if as_json:
-        typer.echo(json.dumps(verdict.plain(), indent=2, allow_nan=False))
+        found = {**verdict.plain(), "written": [str(file) for file in written]}
+        typer.echo(json.dumps(found, indent=2, allow_nan=False))
     else:
+        # The sentence tells the decisive one.
         for condition in verdict.conditions:
-            _say(f"{'holds' if condition.holds else 'fails'}: {condition.said}")
+            if condition is not verdict.decisive:
+                _say(f"{'holds' if condition.holds else 'fails'}: {condition.said}")
+        for finding in verdict.let_through:
+            _say(f"let through: {finding.said}")
+        for file in written:
+            _say(f"wrote: {file}")
         _say(verdict.sentence)
     if not verdict.holds:
         raise typer.Exit(GATE_FAILED)
@@ -735,22 +761,24 @@ def call(command: Callable[..., Any]) -> int:
     `gate` alone ends with 1 as well, where a run fails it.
     """
     try:
-        command(standalone_mode=True)
+        code = command(standalone_mode=False)
     except SystemExit as end:
-        if end.code == INTERRUPTED:
-            return _interrupted()
-        return end.code if isinstance(end.code, int) else 0
+        code = end.code
+    except UsageError as wrong:
+        return _refused(sentence_of(wrong), WRONG)
     except RobustcodeError as wrong:
-        print(f"robustcode: {' '.join(str(wrong).split())}", file=sys.stderr)
-        return wrong.exit_code
-    except KeyboardInterrupt:
-        return _interrupted()
-    return 0
+        return _refused(str(wrong), wrong.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
+    if code == INTERRUPTED:
+        said = "interrupted; the same command goes on from here"
+        return _refused(said, EngineError.exit_code)
+    return code if isinstance(code, int) else 0
 
 
-def _interrupted() -> int:
-    print("robustcode: interrupted; the same command goes on from here", file=sys.stderr)
-    return EngineError.exit_code
+def _refused(said: str, code: int) -> int:
+    print(f"robustcode: {' '.join(said.split())}", file=sys.stderr)
+    return code
 
 
 def _described(*, indices: Path | None, proved: Path | None = None, **named: Any) -> Any:
@@ -814,7 +842,7 @@ def _corrupt(spec: Any, out: Path, quiet: bool) -> None:
     means = summary["corruption_means"]
     severities = sorted({cell["severity"] for cell in summary["corruptions"]})
     errors = {
-        (cell["corruption"], cell["severity"]): f"{100 * (1 - cell['accuracy']):.1f}"
+        (cell["corruption"], cell["severity"]): percent(1 - cell["accuracy"], None)
         for cell in summary["corruptions"]
     }
     none = [""] * len(severities)
@@ -834,9 +862,9 @@ def _corrupt(spec: Any, out: Path, quiet: bool) -> None:
 
 def _averages(row: Any) -> tuple[str, ...]:
     """Error and its interval in percent, NLL, and calibration error."""
-    low, high = (f"{100 * (1 - row[end]):.1f}" for end in ("high", "low"))
+    low, high = (percent(1 - row[end], None) for end in ("high", "low"))
     told = [f"{row[what]:.3f}" if row[what] is not None else "" for what in ("nll", "calibration")]
-    return (f"{100 * (1 - row['accuracy']):.1f}", f"{low}-{high}", *told)
+    return (percent(1 - row["accuracy"], None), f"{low}-{high}", *told)
 
 
 def _evaluate(spec: Any, out: Path, quiet: bool) -> None:

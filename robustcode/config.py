@@ -23,6 +23,7 @@ from robustcode.values import (
     floats_of,
     indices_of,
     numbers,
+    parted,
     text_of,
     threat_of,
     truth_of,
@@ -320,10 +321,15 @@ def describe_corruptions(
     separate them: ``noise,frost``. A text with settings is one of its own.
     """
     texts = [corruptions] if isinstance(corruptions, str) else list(corruptions)
-    words = [word for text in texts for word in (text.split(",") if ":" not in text else [text])]
-    names = [name for word in words if word.strip() for name in named(word.strip())]
+    words = [
+        word
+        for text in texts
+        for word in ([text.strip()] if ":" in text else parted(text, "corruptions"))
+    ]
+    names = [name for word in words for name in named(word)]
     if isinstance(severities, str):
-        severities = [convert(word, int, "severities") for word in severities.split(",")]
+        listed = parted(severities, "severities")
+        severities = [convert(word, int, "severities") for word in listed]
     return CorruptSpec(
         corruptions=tuple(map(Component.parse, names)),
         severities=tuple(counted_of(severity, "severities") for severity in severities),

@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 
 from robustcode.calibration import calibration, reliability
 from robustcode.statistics import clustered, proportion
+from robustcode.wording import counted, percent
 
 CLEAN = "clean"
+NO_INTERVAL = "no interval, since its cells share their samples"
 # What ``corruption_frost`` is where there are no photographs.
 OWN = "drawn"
 # The finding that a model does what softmax does already; see checks.
@@ -129,6 +131,47 @@ def notes_of(summary: Mapping[str, Any]) -> list[str]:
             "compared with published ones"
         )
     return notes
+
+
+def sentence_of(summary: Mapping[str, Any], label: str, data: str) -> str:
+    """What a run says, in two sentences: errors, and where scores are numbers how calibrated."""
+    means, count = summary["corruption_means"], summary["samples"]
+    named = means["corruptions"]
+    worst = min(named, key=lambda name: named[name]["accuracy"])
+    said = (
+        f"{label}, on {counted(count, 'sample')} of {data}: error "
+        f"{_error(summary['clean'], count)} on clean images and {_error(means['all'], count)} as "
+        f"the mean of {counted(len(named), 'corruption')} at their severities, most under {worst}: "
+        f"{_error(named[worst], count)}."
+    )
+    clean, mean = summary["clean"]["calibration"], means["all"]["calibration"]
+    if clean is None or mean is None:
+        return said
+    interval = calibrations_of(summary["clean"], count)
+    within = f" (95 % interval {interval} %)" if interval else ""
+    return (
+        f"{said} Its calibration error is {percent(clean, count)} %{within} on clean images and "
+        f"{percent(mean, count)} % on corrupted ones, as a root mean square ({NO_INTERVAL})."
+    )
+
+
+def _error(entry: Mapping[str, Any], count: int) -> str:
+    """An error in a sentence."""
+    value = percent(1 - entry["accuracy"], count)
+    return f"{value} % (95 % interval {errors_of(entry, count)} %)"
+
+
+def errors_of(entry: Mapping[str, Any], count: int) -> str:
+    """The interval of an error, in per cent."""
+    return f"{percent(1 - entry['high'], count)} to {percent(1 - entry['low'], count)}"
+
+
+def calibrations_of(entry: Mapping[str, Any], count: int) -> str:
+    """The interval of a calibration error, in per cent; empty where a folder of old has none."""
+    low, high = entry.get("calibration_low"), entry.get("calibration_high")
+    if low is None or high is None:
+        return ""
+    return f"{percent(low, count)} to {percent(high, count)}"
 
 
 def _cells(summary: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -18,6 +18,7 @@ from robustcode.notebook import curve_html
 from robustcode.store import Run, write_json
 from robustcode.subject import Given
 from robustcode.threat import Norm, ThreatModel
+from robustcode.values import parted
 
 SCHEMA = 1
 
@@ -71,7 +72,7 @@ def threats_of(norm: str, eps: str | Sequence[float | str]) -> tuple[ThreatModel
         raise ConfigError(
             f"threat {norm!r} is no norm; a curve takes {', '.join(Norm)}, and the budgets in eps"
         ) from None
-    parts = [part for part in eps.split(",") if part.strip()] if isinstance(eps, str) else eps
+    parts = parted(eps, "eps") if isinstance(eps, str) else eps
     values = [number(part, "eps") for part in parts]
     if not values:
         raise ConfigError("eps names no budget; give a list such as 1/255,2/255,4/255")

@@ -15,6 +15,8 @@ from robustcode.lines import loads, shown
 SCHEMA = 1
 # What is to be done about a file that is not what it should be.
 AGAIN = "run the command again into another folder"
+# The same of a file that is made from others, so that what it says can be found again from those.
+OR_PARTIAL = f"{AGAIN}, or report what is intact with `report --partial`"
 
 
 def there(path: Path) -> bool:
@@ -32,12 +34,12 @@ def file_hash(path: Path) -> str | None:
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, remedy: str = AGAIN) -> Any:
     """A JSON file; StoreError if it is missing or damaged."""
     try:
         return loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as cause:
-        raise StoreError(f"{path} cannot be read: {why(cause)}; {AGAIN}") from cause
+        raise StoreError(f"{path} cannot be read: {why(cause)}; {remedy}") from cause
 
 
 def why(cause: Exception) -> str:
@@ -65,7 +67,7 @@ def refuse_other_schema(file: Path, value: Any) -> None:
 def outcome_of(path: Path, spec: Mapping[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The summary and the findings, held to their contract."""
     file = path / "summary.json"
-    summary = read_json(file)
+    summary = read_json(file, OR_PARTIAL)
     refuse_other_schema(file, summary)
     held(file, summary, contract.SUMMARY)
     if spec.get("command") == "certify":
@@ -75,7 +77,7 @@ def outcome_of(path: Path, spec: Mapping[str, Any]) -> tuple[dict[str, Any], lis
     names = [attack["name"] for attack in summary["attacks"]]
     if len({*names}) < len(names):
         raise StoreError(f"{file}: an attack is there twice; {AGAIN}")
-    findings = read_json(path / "findings.json")
+    findings = read_json(path / "findings.json", OR_PARTIAL)
     return summary, held(path / "findings.json", findings, contract.FINDINGS)
 
 

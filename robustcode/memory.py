@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
+import functools
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -52,8 +55,11 @@ class BatchLimit:
         work: Callable[[slice], T],
         count: int,
         undo: Callable[[slice], None] = lambda rows: None,
+        most: int | None = None,
     ) -> list[T]:
         """``work`` on consecutive slices of ``count`` rows, each within the limit.
+
+        No slice has more than ``most`` rows, where that is given.
 
         When a slice runs out of memory, ``undo`` takes back what it has left behind and the
         slice is done again in halves. What does not fit and cannot be halved is an EngineError.
@@ -61,7 +67,8 @@ class BatchLimit:
         results: list[T] = []
         start = 0
         while start < count:
-            rows = slice(start, min(count, start + self.size))
+            size = self.size if most is None else min(most, self.size)
+            rows = slice(start, min(count, start + size))
             try:
                 results.append(work(rows))
             except (MemoryError, RuntimeError) as cause:
@@ -77,6 +84,22 @@ class BatchLimit:
                 continue
             start = rows.stop
         return results
+
+
+def give_back() -> None:
+    """Let the system have what is no longer used; only glibc has to be told.
+
+    What an attack frees lies between blocks that live on, and glibc keeps it: the next attack's
+    batches are of other sizes and do not fit in, so that a run would take up the sum of both.
+    """
+    trim = _malloc_trim()
+    if trim is not None:
+        trim(0)
+
+
+@functools.cache
+def _malloc_trim() -> Any:
+    return getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
 
 
 def is_out_of_memory(cause: BaseException) -> bool:

@@ -7,27 +7,30 @@ dark; it holds no script and loads nothing.
 from __future__ import annotations
 
 import html
-import math
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from robustcode import corrupted
+from robustcode.certified import outcomes_of
 from robustcode.components import Component
 from robustcode.verdicts import searches
+from robustcode.wording import DOUBTS, counted, listed, percent
 
 if TYPE_CHECKING:
     from robustcode.store import Run
 
 SHOWN = 8  # findings, before "and n more"
 LONGEST = 300  # characters of a text from the folder
-# Two decimals need a thousand samples: below, one sample moves the first decimal.
-MANY = 1000
+SENTENCES = 2000  # of what is said with several of these
 RANKS = {"failure": 0, "warning": 1, "info": 3}
 # Colours that stand out on light and on dark; a word says the same.
 EDGES = {"failure": "#c0392b", "warning": "#c77c02"}
 LINE = "rgba(128,128,128,.45)"
 NUMBERS = "text-align:right;font-variant-numeric:tabular-nums"
 BOX = "font:14px/1.45 system-ui,sans-serif;color:inherit;max-width:60em"
+HEADERS = ("what", "n", "accuracy, %", "95 % interval, %", "passes")
+SPOILT = ("what", "error, %", "95 % interval, %", "NLL, nats", "calibration error, %")
 NOTE = (
     "Attacks bound the true robust accuracy from above, certificates from below. Intervals are at "
     "95 % and speak of the draw of the samples."
@@ -37,52 +40,80 @@ NOTE = (
 def line_of(run: Run) -> str:
     """A run on one line of a console."""
     summary = run.summary
-    parts = [f"{_fact(run, 'model')} on {_fact(run, 'data')} in {_fact(run, 'threat')}"]
-    parts.append(f"{summary['samples']} samples")
+    parts = [_setting(run), counted(summary["samples"], "sample")]
+    if run.pilot_of is not None:
+        parts[-1] += f" of {run.pilot_of} to test the evaluation"
     for name in ("clean", "robust", "certified"):
         if summary.get(name):
-            parts.append(f"{name} {_percent(summary[name])} %")
+            parts.append(f"{name} {_percent(summary[name], summary)} %")
+    if means := summary.get("corruption_means"):
+        parts.append(f"corrupted {_percent(means['all'], summary)} %")
     if summary["attacks"]:
-        parts.append(_counted(len(summary["attacks"]), "attack"))
+        parts.append(counted(len(summary["attacks"]), "attack"))
     if run.findings:
-        parts.append(_counted(len(run.findings), "finding"))
+        parts.append(counted(len(run.findings), "finding"))
+    if failures := _of_severity(run, "failure"):
+        parts[-1] += f", {counted(failures, 'failure')} among them"
+    if run.stopped:
+        parts.append("stopped by its time limit")
     if run.gap is not None:
         parts.append(run.gap.said)
     return f"Run({str(run.path)!r}: {_plain(', '.join(parts))})"
 
 
 def html_of(run: Run) -> str:
-    """A run as a fragment of HTML: the verdict, the table, the findings."""
-    missing = [] if run.gap is None else [_edged("warning", _text(run.gap.sentences))]
+    """A run as a fragment of HTML: the verdict, what is wrong with it, the table, the findings."""
     end = "" if run.gap is None else f"; {run.gap.said}"
-    caption = f"{_label(run)} on {_fact(run, 'data')} in {_fact(run, 'threat')}{end}"
+    caption = f"{_setting(run, _label(run))}{end}"
+    table, notes = _table(caption, HEADERS, _rows(run)), [NOTE]
+    if run.summary.get("corruption_means"):
+        table = _table(f"Errors: {caption}", SPOILT, _spoilt(run.summary))
+        notes = [f"{note[:1].upper()}{note[1:]}." for note in corrupted.notes_of(run.summary)]
     return _box(
         [
-            f"<p>{_text(sentence_of(run))}</p>",
-            *missing,
+            f"<p>{_text(sentence_of(run), SENTENCES)}</p>",
+            *(_edged("warning", _text(said, SENTENCES)) for said in _unfinished(run)),
             *_findings(run.findings),
-            _table(caption, ("what", "n", "accuracy, %", "95 % interval, %", "passes"), _rows(run)),
-            f'<p style="opacity:.75">{_text(NOTE)}</p>',
-            f'<p style="opacity:.75">{_text(str(run.path))}</p>',
+            table,
+            *(f'<p style="opacity:.75">{_text(note)}</p>' for note in (*notes, str(run.path))),
         ]
     )
+
+
+def _unfinished(run: Run) -> list[str]:
+    """Why the numbers are not yet those that were asked for."""
+    said = []
+    if run.pilot_of is not None:
+        said.append(
+            f"These are {run.summary['samples']} of {run.pilot_of} samples: a test of the "
+            "evaluation, not yet the evaluation."
+        )
+    if run.stopped:
+        said.append(
+            "The time limit stopped this run before its end: the same call with more time finishes "
+            "it."
+        )
+    if run.gap is not None:
+        said.append(run.gap.sentences)
+    return said
 
 
 def curve_html(path: str, points: Sequence[Mapping[str, Any]], left: int) -> str:
     """Runs under ascending eps as a fragment of HTML; ``left`` were asked for and not begun."""
     rows = [
         (
-            *(str(point["threat"]), f"{point['samples']:,}", _percent(point["clean"])),
-            *(_percent(point["robust"]), _interval(point["robust"]), f"{point['passes']:,}"),
+            *(str(point["threat"]), f"{point['samples']:,}", _percent(point["clean"], point)),
+            *(_percent(point["robust"], point), _interval(point["robust"], point)),
+            f"{point['passes']:,}",
         )
         for point in points
     ]
     headers = ("threat", "n", "clean, %", "worst case, %", "95 % interval, %", "attacks' passes")
     kept = ", ".join(f"{row[3]} % at {row[0]}" for row in rows)
-    more = f" {_counted(left, 'threat')} not begun." if left else ""
+    more = f" {counted(left, 'threat')} not begun." if left else ""
     return _box(
         [
-            f"<p>{_text(f'Keeps {kept}.{more}')}</p>",
+            f"<p>{_text(f'Keeps {kept}.{more}', SENTENCES)}</p>",
             _table("Accuracy as eps grows", headers, rows),
             f'<p style="opacity:.75">{_text(path)}</p>',
         ]
@@ -90,30 +121,40 @@ def curve_html(path: str, points: Sequence[Mapping[str, Any]], left: int) -> str
 
 
 def sentence_of(run: Run) -> str:
-    """What the run says, in one sentence."""
+    """What the run says, in a sentence or two, and whether it is to be believed."""
+    said = _measured(run)
+    for severity, doubt in DOUBTS.items():
+        if grave := _of_severity(run, severity):
+            return f"{said} {doubt.format('these numbers')}: {counted(grave, severity)} below."
+    return said
+
+
+def _measured(run: Run) -> str:
     summary, label = run.summary, _label(run)
-    count = _counted(summary["samples"], "sample")
+    if summary.get("corruption_means"):
+        return corrupted.sentence_of(summary, label, _fact(run, "data"))
     parts = []
     if run.spec.get("command") != "certify":
-        parts.append(f"classifies {_percent(summary['clean'])} % correctly")
+        parts.append(f"classifies {_percent(summary['clean'], summary)} % correctly")
     if summary.get("robust") and summary["attacks"]:
         tried = searches(summary["attacks"])
-        worst = f"the worst of {_counted(len(tried), 'attack')}"
+        worst = f"the worst of {counted(len(tried), 'attack')}"
         if not tried:
             worst = "random noise alone, which is no attack"
         if summary.get("proved"):
-            worst += f" ({_counted(summary['proved'], 'sample')} taken for proved, not attacked)"
-        parts.append(f"keeps {_stated(summary['robust'])} under {worst}")
-    if summary.get("certified"):
-        proved = summary["certified"]
-        parts.append(f"is certified by {proved['method']} for {_stated(proved)}")
+            worst += f" ({counted(summary['proved'], 'sample')} taken for proved, not attacked)"
+        parts.append(f"keeps {_stated(summary['robust'], summary)} under {worst}")
+    if proved := summary.get("certified"):
+        parts.append(f"is certified by {proved['method']} for {_stated(proved, summary)}")
     if summary.get("stochastic"):
         parts.append(
             f"is random, so that these are means of {summary['stochastic']['draws']} draws"
         )
-    said = " and ".join(filter(None, [", ".join(parts[:-1]), *parts[-1:]]))
-    threat = _fact(run, "threat")
-    return f"On {count} of {_fact(run, 'data')} in {threat}, {label} {said}."
+    looked = f"{counted(summary['samples'], 'sample')} of {_fact(run, 'data')}"
+    said = f"On {looked} in {_fact(run, 'threat')}, {label} {listed(parts)}."
+    if run.spec.get("command") != "certify" or not proved or "undecided" not in proved:
+        return said
+    return f"{said} {outcomes_of(proved)}"
 
 
 def _rows(run: Run) -> list[tuple[str, ...]]:
@@ -124,15 +165,40 @@ def _rows(run: Run) -> list[tuple[str, ...]]:
         found.append((f"after {attack['name']}" if after else attack["name"], attack))
     if summary.get("robust") and summary["attacks"]:
         found.append(("worst case over all attacks", summary["robust"]))
-    if summary.get("certified"):
-        found.append((f"certified: {summary['certified']['method']}", summary["certified"]))
+    if proved := summary.get("certified"):
+        found.append((f"certified: {proved['method']}", proved))
+        points = proved.get("curve") or []
+        # The first is the radius of the threat alone, unless more were asked for.
+        more = points if len(points) > 1 else []
+        found += [(f"certified to radius {point['radius']:g}", point) for point in more]
     return [
         (
             *(name, f"{entry.get('samples') or summary['samples']:,}"),
-            *(_percent(entry), _interval(entry), _passes(entry)),
+            *(_percent(entry, summary), _interval(entry, summary), _passes(entry)),
         )
         for name, entry in found
     ]
+
+
+def _spoilt(summary: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Errors of what is clean, of each corruption over its severities, and means of several."""
+    means, count = summary["corruption_means"], summary["samples"]
+    found = {"clean": summary["clean"], **means["corruptions"]}
+    if len(means["groups"]) > 1:
+        found |= {f"mean of {group}": mean for group, mean in means["groups"].items()}
+    found["mean of all"] = means["all"]
+    return [
+        (
+            *(name, percent(1 - entry["accuracy"], count), corrupted.errors_of(entry, count)),
+            "" if entry["nll"] is None else f"{entry['nll']:.3f}",
+            percent(entry["calibration"], count),
+        )
+        for name, entry in found.items()
+    ]
+
+
+def _of_severity(run: Run, severity: str) -> int:
+    return sum(finding.get("severity") == severity for finding in run.findings)
 
 
 def _findings(findings: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -183,6 +249,14 @@ def _table(caption: str, headers: Sequence[str], rows: Iterable[Sequence[str]]) 
     )
 
 
+def _setting(run: Run, label: str = "") -> str:
+    """What was evaluated on which data, and against what."""
+    against = f"in {_fact(run, 'threat')}"
+    if run.summary.get("corruption_means"):
+        against = "under common corruptions"
+    return f"{label or _fact(run, 'model')} on {_fact(run, 'data')} {against}"
+
+
 def _label(run: Run) -> str:
     """What was evaluated."""
     if run.summary.get("title"):
@@ -200,27 +274,26 @@ def _fact(run: Run, name: str) -> str:
     return str(value or f"unnamed {name}") if name != "defense" else str(value or "")
 
 
-def _stated(entry: Mapping[str, Any]) -> str:
-    return f"{_percent(entry)} % (95 % interval {_interval(entry)} %)"
+def _stated(entry: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
+    return f"{_percent(entry, summary)} % (95 % interval {_interval(entry, summary)} %)"
 
 
-def _percent(entry: Mapping[str, Any]) -> str:
+def _percent(entry: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
     """An accuracy in per cent; ``least to most`` where a budget left samples open."""
     most = entry.get("accuracy_high")
     open_ones = entry.get("unfinished") and most is not None
     ends = [entry["accuracy"], most] if open_ones else [entry["accuracy"]]
-    return " to ".join(_share(end, entry) for end in ends)
+    return " to ".join(percent(end, _count(entry, summary)) for end in ends)
 
 
-def _interval(entry: Mapping[str, Any]) -> str:
-    return f"{_share(entry['low'], entry)} to {_share(entry['high'], entry)}"
+def _interval(entry: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
+    count = _count(entry, summary)
+    return f"{percent(entry['low'], count)} to {percent(entry['high'], count)}"
 
 
-def _share(value: float, entry: Mapping[str, Any]) -> str:
-    # How many samples there are follows from the accuracy, where it is not said.
-    correct, accuracy = entry.get("correct", 0), entry["accuracy"]
-    count = entry.get("samples") or (correct / accuracy if accuracy else 0)
-    return f"{100 * value:.{2 if math.isfinite(count) and count >= MANY else 1}f}"
+def _count(entry: Mapping[str, Any], summary: Mapping[str, Any]) -> int:
+    """Samples that an accuracy is of."""
+    return int(entry.get("samples") or summary["samples"])
 
 
 def _passes(entry: Mapping[str, Any]) -> str:
@@ -229,18 +302,14 @@ def _passes(entry: Mapping[str, Any]) -> str:
     return f"{entry['forwards'] + entry.get('backwards', 0):,}"
 
 
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
-
-
-def _text(value: str) -> str:
+def _text(value: str, longest: int = LONGEST) -> str:
     """Text from a folder, so that it is nothing but text."""
-    return html.escape(_plain(value))
+    return html.escape(_plain(value, longest))
 
 
-def _plain(value: str) -> str:
+def _plain(value: str, longest: int = LONGEST) -> str:
     """One line of not too many characters, none of which controls what stands beside it."""
     line = "".join(
-        mark if unicodedata.category(mark)[0] not in "CZ" else " " for mark in value[:LONGEST]
+        mark if unicodedata.category(mark)[0] not in "CZ" else " " for mark in value[:longest]
     )
-    return f"{line}.." if len(value) > LONGEST else line
+    return f"{line}.." if len(value) > longest else line

@@ -96,6 +96,13 @@ COLUMNS: Mapping[str, str] = {
     "proved": "whether the sample was proved robust beforehand, and so not attacked",
     "rebatched": "like correct, for the proposal among clean batch mates",
 }
+# Of a table without rows: those that a deterministic defence's have. Others hold objects.
+KINDS: Mapping[str, str] = {
+    **dict.fromkeys(("sample", "label", "clean", "prediction", "seed"), "int64"),
+    **dict.fromkeys(("forwards", "backwards"), "int64"),
+    **dict.fromkeys(("clean_correct", "selected", "finished", "proved"), "bool"),
+    **{"attack": "str", "distance": "float64", "correct": "boolean"},
+}
 
 
 def to_lines(records: Iterable[Record]) -> bytes:
@@ -143,7 +150,7 @@ def _table(columns: Mapping[str, list[Any]]) -> pd.DataFrame:
     import pandas as pd
 
     if not columns["sample"]:
-        return pd.DataFrame()
+        return pd.DataFrame({name: pd.Series(dtype=KINDS.get(name, "object")) for name in columns})
     # The sample itself always has a verdict, which says of what kind they are.
     certain = isinstance(columns["clean_correct"][0], bool)
     return pd.DataFrame(columns).astype({"correct": "boolean" if certain else "float64"})

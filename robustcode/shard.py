@@ -25,7 +25,7 @@ from robustcode.errors import ConfigError, ContractError
 from robustcode.fast import for_search
 from robustcode.findings import Facts
 from robustcode.judge import Verdict, judge, moved
-from robustcode.memory import BatchLimit, rows_at_once
+from robustcode.memory import BatchLimit, give_back, rows_at_once
 from robustcode.plan import PlannedAttack
 from robustcode.progress import Progress, Silent
 from robustcode.proposals import Judged, Outcome, Proposed
@@ -33,7 +33,7 @@ from robustcode.records import table_of, to_lines
 from robustcode.seeds import Streams, seed_of
 from robustcode.store import shard_name, write_atomic
 from robustcode.subject import Subject
-from robustcode.target import DefendedTarget, Ledger, answerable, total
+from robustcode.target import DefendedTarget, Ledger, answerable, total, widest
 from robustcode.threat import ThreatModel, column
 
 
@@ -132,6 +132,7 @@ class _Shard:
             proposed: list[Proposed] = []
             for planned in self.trial.attacks:
                 proposed.append(self._attack(planned, clean, proposed))
+                give_back()
         outcome = Outcome(self.samples, self.y, self.proved, clean, proposed)
         records = outcome.records(
             self.trial.threat, self.trial.seed, votes=self.trial.facts.stochastic
@@ -190,9 +191,11 @@ class _Shard:
 
         def propose(part: slice) -> None:
             chosen = rows[part]
+            # Copies: an attack cannot change what it is judged on.
             x, y = self.x[chosen], self.y[chosen]
             found = _ask(planned.attack, target, x, y, self.trial.threat, streams[chosen])
-            self.trial.threat.check(found, x, by=repr(planned.attack))
+            del x
+            self.trial.threat.check(found, self.x[chosen], by=repr(planned.attack))
             x_adv[chosen] = found
             finished[chosen] = True
 
@@ -288,7 +291,9 @@ class _Shard:
                 self.judged_forwards += self._cost(own)
                 return judge(self.defense, asked[part], own, self.draws, classes).votes
 
-        parts = self.limit.map(votes, len(rows))
+        # What is classified in batches is judged in whole ones.
+        most = widest(self.defense, x.device) if batches is None else None
+        parts = self.limit.map(votes, len(rows), most=most)
         given = torch.zeros(len(x), classes, dtype=torch.int64, device=x.device)
         given[rows] = torch.cat([given[:0], *parts])
         # The samples themselves are judged strictly, also where they stand for a proposal.
@@ -312,12 +317,9 @@ def global_draws(seed: int, device: torch.device, *names: int | str) -> Iterator
 def _ask(
     attack: Attack, target: DefendedTarget, x: Tensor, y: Tensor, threat: ThreatModel, own: Streams
 ) -> Tensor:
-    """An attack's proposals for copies of the inputs: it cannot change what it is judged on.
-
-    What it raises is a broken promise, and never a defence that held.
-    """
+    """An attack's proposals. What it raises is a broken promise, and never a defence that held."""
     with answerable(repr(attack)):
-        found = attack.perturb(target, x.clone(), y.clone(), threat, own)
+        found = attack.perturb(target, x, y, threat, own)
     if not isinstance(found, Tensor):
         raise ContractError(f"{attack!r} returned {type(found).__name__}, not a tensor")
     return found.detach()

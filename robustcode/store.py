@@ -57,6 +57,8 @@ from robustcode.records import read_records
 # The status of a run that ended for lack of time, and what a shard of it says was over.
 STOPPED = "stopped"
 OUT_OF_TIME = "seconds"
+# Inputs that folders of earlier versions do not tell: there is nothing to hold against these.
+LATER = frozenset({"module_code_sha256"})
 # What is there before the first shard.
 WRITTEN_FIRST = ("manifest.json", "diagnosis.json", "spec.toml")
 # What decides the numbers of a run, besides this package.
@@ -170,7 +172,14 @@ class RunFolder:
             )
         held(found, self.manifest, contract.MANIFEST)
         for what, mine in {"request": dict(request), **inputs}.items():
+            if what in LATER and what not in self.manifest:
+                continue
             theirs = self.manifest.get(what)
+            if what in LATER and theirs != mine:
+                raise StoreError(
+                    f"{self.path} holds a run of another module: the code or the settings of the "
+                    f"one passed in differ ({what}); choose another --out or pass that module"
+                )
             if theirs != json.loads(json.dumps(mine)):
                 raise StoreError(
                     f"{self.path} holds a run of another spec: {difference(what, theirs, mine)}; "
@@ -415,6 +424,12 @@ def _manifest(path: Path) -> dict[str, Any]:
     if not path.is_dir():
         raise StoreError(f"{path} is a file; name the folder of a run")
     if not there(path / "manifest.json"):
+        if there(path / "curve.json"):
+            runs = ", ".join(str(found.parent) for found in sorted(path.glob("*/manifest.json")))
+            raise StoreError(
+                f"{path} is the folder of a curve, which is several runs; name one of them: "
+                f"{runs or 'none was begun'}"
+            )
         raise StoreError(
             f"{path} is not a run folder: it has no manifest.json; name the --out of a run"
         )

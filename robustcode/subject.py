@@ -24,6 +24,7 @@ from robustcode.defenses.wrapper import Around
 from robustcode.errors import ConfigError, DataError, RobustcodeError
 from robustcode.findings import Facts
 from robustcode.importing import file_of
+from robustcode.passed import lent, settings_in, unchanged
 from robustcode.seeds import Streams
 from robustcode.target import borrowed
 from robustcode.threat import Norm
@@ -54,6 +55,7 @@ class Subject:
         device: where it runs.
         adversary: what it controls of a batch.
         seed: names the images that it brings along.
+        code: of a model that was passed and not named, a hash of its code and settings.
     """
 
     defense: Defense
@@ -62,6 +64,7 @@ class Subject:
     device: torch.device
     adversary: Adversary = field(default_factory=Solo)
     seed: int = 0
+    code: str | None = None
 
     def batch(self, samples: Tensor) -> tuple[Tensor, Tensor]:
         """What the adversary may perturb, (batch, ...), and the labels of some samples.
@@ -113,7 +116,8 @@ def assemble(spec: Spec, given: Given) -> Subject:
         raise ConfigError(
             f"the model passed in is a {type(model).__name__}; pass a module or a name"
         )
-    model = model.to(device)
+    # The caller's own is on whatever device, in whatever mode, and stays so.
+    model = lent(model, device) if model is given.model else model.to(device)
     cls = DEFENSES.get(spec.defense.name)
     pooled = cls.batch_coupled or cls.needs_mates
     pool = {"mates": clean_pool(data, samples).to(device)} if pooled else {}
@@ -136,8 +140,10 @@ def assemble(spec: Spec, given: Given) -> Subject:
     attacked = samples if adversary.stacked else samples[:0]
     defense = defense.facing(adversary, attacked.to(device), data.images(attacked).to(device))
     subject = Subject(defense, data, samples, device, adversary, spec.seed)
-    _try(subject, spec)
-    return subject
+    if given.model is None:
+        _try(subject, spec)
+        return subject
+    return dataclasses.replace(subject, code=_code_in(subject, spec))
 
 
 def as_tested(subject: Subject, facts: Facts) -> Subject:
@@ -206,6 +212,7 @@ def inputs_of(spec: Spec, subject: Subject) -> dict[str, Any]:
         "device": _device_name(subject.device),
         "checkpoint_sha256": checkpoint,
         **code,
+        **({} if subject.code is None else {"module_code_sha256": subject.code}),
         **_code_of(spec),
         **_files_of(subject.defense),
         **_pictures_of(spec),
@@ -307,17 +314,38 @@ def spread(indices: Tensor, most: int = POOL) -> Tensor:
     return indices[torch.linspace(0, len(indices) - 1, count).long()]
 
 
-@torch.no_grad()
-def _try(subject: Subject, spec: Spec) -> None:
-    """One image through the model, so that a wrong shape is a sentence before the run starts."""
+def _code_in(subject: Subject, spec: Spec) -> str:
+    """What tells a model that was passed from others, but for its weights.
+
+    Before the two passes that are compared comes one more: a module may make what it computes with
+    when it is first asked.
+    """
+    model = _try(subject, spec)
+    made = settings_in(model)
+    # Another image, so that what it keeps of the last one differs.
+    with suppress(Exception):  # what it cannot take is a matter of the run
+        _ask(model, 1 - subject.images(subject.samples[:1]))
+    return unchanged(made, settings_in(model))
+
+
+def _ask(model: nn.Module, x: Tensor) -> Any:
+    """Whatever a model returns for images, and none of torch's own draws."""
+    with torch.no_grad(), borrowed(model), torch.random.fork_rng(devices=[]):
+        return model(x)
+
+
+def _try(subject: Subject, spec: Spec) -> nn.Module:
+    """One image through the model, so that a wrong shape is a sentence before the run starts.
+
+    The model that was asked: a copy, where one can be made.
+    """
     x = subject.images(subject.samples[:1])
     model = subject.defense.model
     # A model may remember it; the run is to find it as it came.
     with suppress(Exception):
         model = copied(model)
     try:
-        with borrowed(model), torch.random.fork_rng(devices=[]):
-            scores = model(x)
+        scores = _ask(model, x)
     except (Exception, SystemExit) as cause:
         raise ConfigError(
             f"model {spec.model!r} cannot take images of shape {tuple(x.shape[1:])} from "
@@ -335,6 +363,7 @@ def _try(subject: Subject, spec: Spec) -> None:
             f"sample {int(sample)} of {subject.data.name!r} has label {labels.max()}, but model "
             f"{spec.model!r} tells only {scores.shape[1]} classes apart"
         )
+    return model
 
 
 def _state_hash(model: nn.Module) -> str:

@@ -115,10 +115,8 @@ class DefendedTarget:
     @property
     def width(self) -> int:
         """See Target.width. A batch that is halved for want of memory halves its queries too."""
-        size = self._limit.size
-        # Inputs that are classified together are best asked about together.
-        fits = max(WIDTH, self._defense.batch)
-        return min(size, fits) if self._ledger.samples.device.type == "cpu" else size
+        size, fits = self._limit.size, widest(self._defense, self._ledger.samples.device)
+        return size if fits is None else min(size, fits)
 
     @property
     def undefended(self) -> DefendedTarget:
@@ -234,6 +232,12 @@ class _Plain(Identity):
         return self.rows
 
 
+def widest(defense: Defense, device: torch.device) -> int | None:
+    """Rows that a query has at most; None for any."""
+    # Inputs that are classified together are best asked about together.
+    return max(WIDTH, defense.batch) if device.type == "cpu" else None
+
+
 @contextmanager
 def answerable(who: str) -> Iterator[None]:
     """What a component raises is its broken promise, never a defence that held nor a crash.
@@ -255,10 +259,10 @@ def borrowed(model: nn.Module) -> Iterator[None]:
     """Evaluate a model in eval mode without parameter gradients, then give it back as it came."""
     modes = [(module, module.training) for module in model.modules()]
     wanted = [(p, p.requires_grad) for p in model.parameters()]
-    model.eval()
-    for parameter, _ in wanted:
-        parameter.requires_grad_(False)
-    try:
+    try:  # an interrupt may come as soon as anything is changed
+        model.eval()
+        for parameter, _ in wanted:
+            parameter.requires_grad_(False)
         yield
     finally:
         for module, training in modes:

@@ -37,8 +37,20 @@ def _listed(file: Path, what: str) -> Any:
 
 
 def numbers(text: str, path: str) -> tuple[float, ...]:
-    """``.485,.456,.406`` or ``125.3/255,..`` as floats."""
-    return tuple(number(part.strip(), path) for part in text.split(",") if part.strip())
+    """``.485,.456,.406`` or ``125.3/255,..`` as floats; none for an empty text."""
+    return tuple(number(part, path) for part in parted(text, path))
+
+
+def parted(text: str, path: str) -> list[str]:
+    """What stands between the commas of a list; ConfigError where nothing does."""
+    if not text.strip():
+        return []
+    parts = [part.strip() for part in text.split(",")]
+    if not all(parts):
+        raise ConfigError(
+            f"{path} = {text!r} has a comma with nothing behind or before it; take it out"
+        )
+    return parts
 
 
 def text_of(value: Any, path: str) -> str:

@@ -37,8 +37,9 @@ ATTACKS: Mapping[str, str] = {
 }
 # What can come of a sample under attack. Of a random defence the majority of draws decides.
 VERDICTS: Mapping[str, str] = {
-    "robust": "right as it is, and right after each attack that was run",
-    "refused": "likewise, but a detector refused what an attack proposed, which counts as right",
+    "proved": "right as it is, and proved right for all that the threat allows",
+    "stood": "right as it is and after each attack that was run, which is no proof",
+    "refused": "right as it is and after each attack, where a detector's refusal counts as right",
     "unfinished": "nothing has broken it, and an attack on it was ended by a limit",
     "broken": "right as it is, and wrong under attack",
     "wrong without attack": "wrong, or refused, before anything was changed",
@@ -92,7 +93,9 @@ def samples_of(
         return _attacked(records, draws)
     if not certificates.empty:
         return _proved(certificates)
-    return pd.DataFrame({name: [] for name in SAMPLES})
+    kinds = {"sample": "int64", "label": "int64", "finished": "bool"}
+    kinds |= dict.fromkeys(("worst", "verdict"), "str")
+    return pd.DataFrame({name: pd.Series(dtype=kinds.get(name, "float64")) for name in SAMPLES})
 
 
 def _attacked(records: pd.DataFrame, draws: int | None) -> pd.DataFrame:
@@ -109,10 +112,11 @@ def _attacked(records: pd.DataFrame, draws: int | None) -> pd.DataFrame:
         after = stood.to_numpy(dtype=bool)
     ended = by_sample["finished"].all().to_numpy()
     certain = known["finished"].to_numpy() | (draws is not None)
+    is_proved, is_refused = (by_sample[name].any().to_numpy() for name in ("proved", "refused"))
     verdict = np.select(
-        [~before, ~after & certain, ~ended, by_sample["refused"].any().to_numpy()],
-        ["wrong without attack", "broken", "unfinished", "refused"],
-        "robust",
+        [~before, ~after & certain, is_proved, ~ended, is_refused],
+        ["wrong without attack", "broken", "proved", "unfinished", "refused"],
+        "stood",
     )
     return pd.DataFrame(
         {
@@ -179,4 +183,9 @@ def attacks_of(attacks: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
         }
         for attack in attacks
     ]
-    return pd.DataFrame(rows, columns=list(ATTACKS))
+    table = pd.DataFrame(rows, columns=list(ATTACKS))
+    if rows:
+        return table
+    kinds = dict.fromkeys(("accuracy", "low", "high", "seconds"), "float64")
+    kinds |= dict.fromkeys(("correct", "unfinished", "forwards", "backwards", "passes"), "int64")
+    return table.astype(kinds | {"attack": "str"})

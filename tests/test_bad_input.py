@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -215,16 +216,72 @@ def test_wrong_spec_files(
     assert err.count("\n") == 1
 
 
-@pytest.mark.parametrize("words", [["list", "attaks"], ["report", "nowhere", "--out", "x"]])
+PROOF = [
+    "certify",
+    "--model",
+    "digits_cnn",
+    "--data",
+    "digits",
+    "--threat",
+    "linf:.1",
+    "--out",
+    "x",
+]
+CURVE = ["curve", "--model", "digits_cnn", "--data", "digits", "--threat", "linf", "--out", "x"]
+MISSING = "missing option '--model' (it needs --model, --data, --threat, --out)"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["list", "attaks"], "'attaks'"),
+        (["report", "nowhere", "--out", "x"], "nowhere is not there"),
+        (["report"], "missing argument 'runs' (it needs runs, --out); `robustcode report --help`"),
+        (["run"], "missing argument 'spec'; "),
+        (["attack"], MISSING),
+        (["attack", "--model"], "option '--model' requires an argument"),
+        (["reprt"], "no such command 'reprt'. Did you mean 'report'? `robustcode --help` says"),
+        (["gate", "run", "--min-robst", ".3"], "--min-robust"),
+        (["demo", "--workers", "many"], "'many'"),
+        ([*PROOF, "--method", "crown", "--radii", "0.1,,0.2,"], "radii = '0.1,,0.2,' has a comma"),
+        ([*CURVE, "--eps", "1/255,"], "eps = '1/255,' has a comma"),
+    ],
+)
 def test_other_commands_refuse_alike(
     words: list[str],
+    said: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert cli.call(lambda **mode: cli.app(words, **mode)) == 2
-    assert capsys.readouterr().err.count("\n") == 1
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.startswith("robustcode: ")
+    assert said in told.err
+    assert told.err.count("\n") == 1
+
+
+def test_every_command_says_in_one_sentence_what_it_cannot_do_without(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    commands = [
+        command.name or command.callback.__name__ for command in cli.app.registered_commands
+    ]  # type: ignore[union-attr]
+    assert len(commands) > 10
+    for command in {*commands} - {"demo", "list"}:  # which need nothing
+        assert cli.call(lambda command=command, **mode: cli.app([command], **mode)) == 2
+        said = capsys.readouterr().err
+        assert said.startswith("robustcode: missing ")
+        assert said.count("\n") == 1
+
+
+def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.call(lambda **mode: cli.app(["--version"], **mode)) == 0
+    assert capsys.readouterr().out == f"robustcode {version('robustcode')}\n"
+    assert cli.call(lambda **mode: cli.app([], **mode)) == 2
+    assert "certify" in capsys.readouterr().err, "without a command it says which there are"
 
 
 @pytest.mark.parametrize("what", ["attacks", "defenses", "models", "data", "recipes", "suites"])

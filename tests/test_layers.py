@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,7 @@ ENGINE = {
     "judge",
     "mending",
     "nearby",
+    "passed",
     "plan",
     "proposals",
     "proving",
@@ -50,7 +52,7 @@ ENGINE = {
 # From the top down. A module may import from the layers below it and from its own group; the
 # groups of one layer do not know each other. "robustcode" is the package's own __init__.
 LAYERS: list[list[set[str]]] = [
-    [{"robustcode", "__main__", "asserted", "cli", "demo", "listing", "pytest_plugin"}],
+    [{"robustcode", "__main__", "asserted", "cli", "demo", "listing", "pytest_plugin", "usage"}],
     [{"reports"}, ENGINE],
     [{"methods"}],
     [{"attacks"}, {"defenses"}, {"training"}],
@@ -75,7 +77,7 @@ LAYERS: list[list[set[str]]] = [
     [{"noise"}, {"stopping"}, {"corruptions"}, {"calibration"}],
     [{"answers"}, {"certificates"}, {"records"}, {"threat"}, {"adversary"}],
     [{"components"}],
-    [{"registry"}, {"ranks"}, {"seeds"}, {"statistics"}, {"contract", "lines"}],
+    [{"registry"}, {"ranks"}, {"seeds"}, {"statistics"}, {"contract", "lines"}, {"wording"}],
     [{"errors"}],
 ]
 # Reports are made where there is no torch, from run folders alone.
@@ -94,6 +96,7 @@ REPORTS_MAY_IMPORT = {
     "store",
     "summary",
     "verdicts",
+    "wording",
 }
 
 
@@ -209,6 +212,27 @@ def test_the_table_is_the_drawing() -> None:
     assert allowed("defenses", "coding")
     assert allowed("training", "data")
     assert allowed("attacks", "threat")
+
+
+def within_reports(name: str) -> str:
+    """The sub-package of reports that a module is in, or its own name beside these."""
+    return name.split(".")[2]
+
+
+def test_the_parts_of_reports_know_only_those_before_them() -> None:
+    """Sub-packages in their order, and among them and the modules beside them no circle."""
+    order = ["numbers", "figures", "comparison", "sections", "formats", "gating"]
+    known: dict[str, set[str]] = {}
+    for module, path in NAMES.items():
+        if module.startswith("robustcode.reports."):
+            names = imported(module, path.read_text())
+            others = {within_reports(n) for n in names if n.startswith("robustcode.reports.")}
+            mine = within_reports(module)
+            known.setdefault(mine, set()).update(others - {mine})
+    for place, name in enumerate(order):
+        assert known[name] & set(order[place:]) == set(), name
+        assert known[name] & {"compose", "render"} == set(), name
+    assert len(list(TopologicalSorter(known).static_order())) >= len(known)
 
 
 def test_reports_name_no_torch() -> None:

@@ -14,6 +14,7 @@ from robustcode.reports.comparison.compare import Comparison
 from robustcode.reports.drawing import Drawing, Ink, drawable
 from robustcode.reports.figures.accuracies import Dot, Dots, dot_of
 from robustcode.reports.grids import setting_of
+from robustcode.wording import percent
 
 WIDTH = 6.8  # inches
 LETTERS = 30  # of a label in one line, which leave two thirds of the width to the chart
@@ -41,7 +42,9 @@ class Point:
     @property
     def said(self) -> str:
         """The values in words."""
-        certified = "" if self.certified is None else f", certified {100 * self.certified:.1f} %"
+        certified = (
+            "" if self.certified is None else f", certified {percent(self.certified, None)} %"
+        )
         attacked = f"clean {self.clean.said}, worst case {self.worst.said}"
         return f"{self.mark} {self.label}: {attacked}{certified}"
 

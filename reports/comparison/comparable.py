@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from robustcode.reports.grids import counted
@@ -10,6 +10,10 @@ from robustcode.reports.table import Source, as_text
 
 NAMED = 6  # attacks that a sentence names before "and n more"
 UNLIKE = "The runs were not attacked alike: one that was attacked less may look better than it is."
+CHOSEN = (
+    "{} gave these runs different attacks, by what each defence is and by what its checks found: "
+    "what a run keeps is what is left by those that were chosen for it."
+)
 # What else an attack's strength hangs on: key of the spec, in words, and what it is if not given.
 LIMITS = (("adversary", "adversary", "solo"), ("max_passes", "limit of passes a sample", "none"))
 
@@ -57,7 +61,7 @@ def unlike(group: Sequence[Source], source: Source) -> str:
 def unequal(first: Source, source: Source) -> str:
     """Why two runs that may be compared may not be ranked; empty if they may.
 
-    Ranks are for what was attacked alike on the same samples.
+    Ranks are for the same samples under the same attacks, or under what one suite made of them.
     """
     ours, theirs = source.verdicts.index, first.verdicts.index
     if not ours.equals(theirs):
@@ -69,10 +73,11 @@ def unequal(first: Source, source: Source) -> str:
 
 
 def otherwise_attacked(first: Source, source: Source) -> str:
-    """How ``source`` was attacked otherwise than ``first``; empty if it was attacked alike.
+    """How ``source`` was attacked otherwise than ``first``, so that no suite accounts for it.
 
     One suite may choose other attacks for each defence and still is one suite, of one version of
-    this package; attacks that were named one by one must be the same, with all their settings.
+    this package: that is told by ``chosen_of``, and is empty here. Attacks that were named one by
+    one must be the same, with all their settings.
     """
     for name, what, usual in LIMITS:
         mine, other = source.fact(name) or usual, first.fact(name) or usual
@@ -96,10 +101,11 @@ def otherwise_attacked(first: Source, source: Source) -> str:
     if suites[0] != suites[1]:
         return f"It was attacked by the suite {suites[0]}, and {first.label} by {suites[1]}."
     versions = [_version(run) for run in (source, first)]
-    if versions[0] != versions[1]:
+    if None in versions or versions[0] != versions[1]:
+        ours, theirs = (version or "of an unknown version" for version in versions)
         return (
-            f"It was attacked by the suite {suites[0]} of robustcode {versions[0]}, and "
-            f"{first.label} by that of {versions[1]}."
+            f"It was attacked by the suite {suites[0]} of robustcode {ours}, and "
+            f"{first.label} by that of {theirs}."
         )
     return ""
 
@@ -121,10 +127,39 @@ def unfit(source: Source, failed: Iterable[str]) -> str:
     return ""
 
 
-def attacked_alike(members: Sequence[Source]) -> bool:
-    """Whether of some runs those that were attacked were attacked in one way."""
-    first, *others = [member for member in members if member.attacks] or members
-    return not any(otherwise_attacked(first, other) for other in others)
+def doubt_of(members: Sequence[Source]) -> str:
+    """What to know of how some runs were attacked; empty if all had the same attacks."""
+    attacked = [member for member in members if member.attacks]
+    if any(otherwise_attacked(attacked[0], other) for other in attacked[1:]):
+        return UNLIKE
+    return CHOSEN.format(f"The suite {attacked[0].fact('suite')}") if chosen_of(attacked) else ""
+
+
+def chosen_of(members: Sequence[Source]) -> dict[str, str]:
+    """By label, the attacks of each run that not all of them had; empty if all had the same.
+
+    Of an attack that others had with other settings those that differ are named.
+    """
+    had = [[_attack(attack) for attack in member.attacks] for member in members]
+    common = set.intersection(*({as_text(one) for one in own} for own in had)) if had else set()
+    chosen = {}
+    for member, own in zip(members, had, strict=True):
+        others = [one for theirs in had if theirs is not own for one in theirs]
+        names = [_apart(one, others) for one in own if as_text(one) not in common]
+        if names:
+            chosen[member.label] = ", ".join(names)
+    return chosen
+
+
+def _apart(attack: Mapping[str, Any], others: Iterable[Mapping[str, Any]]) -> str:
+    """An attack with those of its settings that others of its name had not."""
+    namesakes = [other for other in others if other["name"] == attack["name"]]
+    differing = {
+        key: value
+        for key, value in attack.items()
+        if any(other.get(key) != value for other in namesakes)
+    }
+    return as_text({"name": attack["name"], **differing})
 
 
 def attacked_by(source: Source) -> str:
@@ -160,10 +195,12 @@ def _same_data(first: Source, second: Source) -> bool:
 def _attacks(source: Source) -> tuple[bool, list[str]]:
     """Whether they went on from another run, and each with all its settings, as it is called."""
     warm = bool(_asked(source).get("warm"))
-    return warm, [
-        as_text({"name": str(attack["name"]).partition(":")[0], **(attack.get("settings") or {})})
-        for attack in source.attacks
-    ]
+    return warm, [as_text(_attack(attack)) for attack in source.attacks]
+
+
+def _attack(attack: Mapping[str, Any]) -> dict[str, Any]:
+    """As it is called, with all its settings."""
+    return {"name": str(attack["name"]).partition(":")[0], **(attack.get("settings") or {})}
 
 
 def _further(source: Source) -> str:
@@ -172,9 +209,11 @@ def _further(source: Source) -> str:
     return as_text([*(asked.get("attacks") or []), *(["warm"] if asked.get("warm") else [])])
 
 
-def _version(source: Source) -> str:
+def _version(source: Source) -> str | None:
+    """That of this package which made the run; None if not known."""
     versions = source.run.manifest.get("versions")
-    return str(versions.get("robustcode")) if isinstance(versions, dict) else "unknown"
+    version = versions.get("robustcode") if isinstance(versions, dict) else None
+    return None if version is None else str(version)
 
 
 def _asked(source: Source) -> dict[str, Any]:

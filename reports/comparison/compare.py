@@ -212,16 +212,19 @@ def _proved(
         covered = len(table.index.intersection(samples))
         if covered < len(samples):
             lacking.append(
-                f"The certificates of {member.label} by {pair.found.method} are of {covered} of "
+                f"The certificates of {member.label} by {pair.method} are of {covered} of "
                 f"the {counted(len(samples), 'sample')} only, and are not shown beside the others."
             )
             continue
         shares = table.loc[samples].to_numpy(np.float64)
-        rows.append(_row(member, shares, f"certified: {pair.found.method}", "certified"))
+        rows.append(_row(member, shares, f"certified: {pair.method}", "certified"))
     if not rows and member.run.summary.get("certified"):
         stated = first_of(rows_of(member), "certified")
         if stated and stated.samples == len(samples) == len(member.verdicts):
-            rows.append(_without_cost(stated, "compared certified"))
+            threat = stated.settings
+            other = f" for {threat}" if threat and threat != member.fact("threat") else ""
+            row = _without_cost(stated, "compared certified")
+            rows.append(replace(row, name=f"{row.name}{other}"))
         else:
             lacking.append(
                 f"What is certified of {member.label} is known of all its samples together and not "

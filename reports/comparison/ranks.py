@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from robustcode.reports.comparison.comparable import attacked_by, unequal, unfit, unlike
+from robustcode.reports.comparison.comparable import (
+    attacked_by,
+    chosen_of,
+    unequal,
+    unfit,
+    unlike,
+)
 from robustcode.reports.comparison.compare import Comparison
 from robustcode.reports.grids import counted
 from robustcode.reports.table import Row, Source
@@ -36,7 +42,7 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """Runs attacked alike on the same samples, from the highest worst-case accuracy down.
+    """Runs on the same samples under one suite or the same attacks, the best worst case first.
 
     A rank is one more than the number of runs on the board that are better after Holm at 5 %. With
     probability 95 % no run's true rank is before the one it is given: a rank is a bound. To be told
@@ -56,8 +62,13 @@ class Leaderboard:
         """What all were attacked by, in words."""
         ways = {attacked_by(member) for member in self.members}
         if len(ways) == 1 and self.members[0].fact("suite"):
-            return ways.pop()
+            return ways.pop() + (" (which chose for each run)" if self.chosen else "")
         return f"the same {counted(len(self.members[0].attacks), 'attack')}"
+
+    @property
+    def chosen(self) -> dict[str, str]:
+        """By label, the attacks that not all were given; empty if all were given the same."""
+        return chosen_of(self.members)
 
     @property
     def ranks(self) -> dict[str, int]:
@@ -67,8 +78,8 @@ class Leaderboard:
 
     @property
     def rows(self) -> list[Row]:
-        """For programs: ``at`` is the rank."""
-        rows, ranks = [], self.ranks
+        """For programs: ``at`` is the rank, ``said`` the attacks that not all were given."""
+        rows, ranks, chosen = [], self.ranks, self.chosen
         for member in self.members:
             worst = self.group.row_of(member.label, "worst case")
             if worst is not None:
@@ -82,6 +93,7 @@ class Leaderboard:
                         low=worst.low,
                         high=worst.high,
                         at=ranks[member.label],
+                        said=chosen.get(member.label, ""),
                     )
                 )
         return rows

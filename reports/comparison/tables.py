@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
-from robustcode.reports.comparison.comparable import UNLIKE, attacked_alike
+from robustcode.reports.comparison.comparable import chosen_of, doubt_of
 from robustcode.reports.comparison.compare import LEVEL, MCNEMAR, Comparison, Contrast
 from robustcode.reports.comparison.ranks import Leaderboard, Refusal
 from robustcode.reports.grids import (
@@ -22,8 +22,10 @@ from robustcode.reports.grids import (
     setting_of,
     tenths,
 )
+from robustcode.reports.names import slug
 from robustcode.reports.table import Row, Source
 
+OWN = "attacks that not all had"
 SHOWN = 15  # pairs that are all shown: those of six runs
 
 RANKED = (
@@ -38,9 +40,10 @@ UNRESOLVED = (
 )
 BRACKETS = "In brackets: 95 % intervals."
 PAIRED = (
-    "Differences are paired: the same samples in both runs. In brackets: 95 % intervals, which are "
-    "not adjusted. What is resolved is decided by p; an interval is made otherwise, and may just "
-    "hold 0 where p resolves a pair of few differences."
+    "Differences are paired: the same samples in both runs. In brackets: 95 % intervals, by the "
+    "spread of the samples' differences with Clopper-Pearson's form, which are not adjusted. What "
+    "is resolved is decided by p; an interval is made otherwise, and may just hold 0 where p "
+    "resolves a pair of few differences."
 )
 TESTED = "p is that of the exact McNemar test between two deterministic runs."
 REFUSING = (
@@ -82,38 +85,39 @@ def refusal_grids(refusals: Sequence[Refusal]) -> list[Grid]:
                 reasons.setdefault(refusal.why, []).append(refusal.run)
         if reasons:
             lines = tuple((", ".join(runs), why) for why, runs in reasons.items())
-            grids.append(Grid(title, ("run", "why"), ("phrase", "phrase"), lines))
+            name = slug(kind)
+            grids.append(Grid(title, ("run", "why"), ("phrase", "phrase"), lines, name=name))
     return grids
 
 
 def _side_by_side(group: Comparison) -> Grid:
-    notes = _notes(group)
-    if not attacked_alike(group.members):
-        notes.append(UNLIKE)
-    return _table(
-        group, group.members, f"Side by side: {setting_of(group.members[0])}", tuple(notes)
-    )
+    caption = f"Side by side: {setting_of(group.members[0])}"
+    return _table(group, group.members, caption, _notes(group), _named("side by side", group))
 
 
 def _board(board: Leaderboard) -> Grid:
     group = board.group
     title = f"Leaderboard: {setting_of(group.members[0])}, attacked by {board.attacked_by}"
-    return _table(group, board.members, title, (RANKED, *_notes(group)), board.ranks)
+    name = f"{_named('leaderboard', group)}-{slug(board.attacked_by.removeprefix('the same '))}"
+    return _table(group, board.members, title, [RANKED, *_notes(group)], name, board.ranks)
 
 
 def _table(
     group: Comparison,
     members: Sequence[Source],
     caption: str,
-    notes: tuple[str, ...],
+    notes: list[str],
+    name: str,
     ranks: dict[str, int] | None = None,
 ) -> Grid:
     certified = any(group.row_of(member.label, "certified") for member in members)
+    chosen = chosen_of([member for member in members if member.attacks])
     headers = (
         *(("rank",) if ranks else ()),
         *("mark", "run", "clean, %", "worst case, %"),
         *(("certified, %",) if certified else ()),
         *(("unresolved from",) if group.contrasts else ()),
+        *((OWN,) if chosen else ()),
     )
     lines = []
     for member in members:
@@ -127,15 +131,29 @@ def _table(
                 *(_measured(clean), _measured(worst)),
                 *((_measured(proof),) if certified else ()),
                 *((_unresolved(group, member) if worst else "",) if group.contrasts else ()),
+                *((chosen.get(member.label, ""),) if chosen else ()),
             )
         )
     widths = (
         *(("number",) if ranks else ()),
         *("word", "phrase", *("number",) * (2 + certified)),
         *(("word",) if group.contrasts else ()),
+        *(("phrase",) if chosen else ()),
     )
     caption = f"{caption}, on {counted(len(group.samples), 'sample')}"
-    return Grid(caption, headers, widths, tuple(lines), notes)
+    return Grid(
+        caption,
+        headers,
+        widths,
+        tuple(lines),
+        tuple(filter(None, [*notes, doubt_of(members)])),
+        name,
+    )
+
+
+def _named(what: str, group: Comparison) -> str:
+    """The name of a table of a group; of two groups it is not the same."""
+    return f"{slug(what)}-{slug(setting_of(group.members[0]))}"
 
 
 def _measured(row: Row | None) -> str:
@@ -205,6 +223,7 @@ def _difference_grid(group: Comparison) -> Grid:
             for contrast in shown
         ),
         tuple(notes),
+        _named("differences", group),
     )
 
 
@@ -249,4 +268,5 @@ def _cost_grid(group: Comparison) -> Grid:
         ("word", "phrase", *("number",) * 7),
         tuple(lines),
         (WHOLE_COST,),
+        _named("costs", group),
     )

@@ -10,7 +10,9 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from robustcode.reports.drawing import Ink, drawable
+from robustcode.reports.numbers.proofs import Bar
 from robustcode.reports.table import Row
+from robustcode.wording import percent
 
 WIDTH = 6.8  # inches
 LEGEND: dict[str, Any] = {"loc": "outside upper center", "ncols": 3, "frameon": False}
@@ -42,21 +44,8 @@ class Dot:
     @property
     def said(self) -> str:
         """The value in per cent."""
-        most = "" if self.most is None else f" to {100 * self.most:.1f}"
-        return f"{100 * self.value:.1f}{most} %"
-
-
-@dataclass(frozen=True)
-class Bar:
-    """Shares of all samples that add up to 1, by what is known of them, under one label."""
-
-    label: str
-    shares: tuple[tuple[str, float], ...]
-
-    @property
-    def said(self) -> str:
-        """The shares in per cent."""
-        return ", ".join(f"{100 * share:.1f} % {state}" for state, share in self.shares)
+        most = "" if self.most is None else f" to {percent(self.most, None)}"
+        return f"{percent(self.value, None)}{most} %"
 
 
 def dot_of(row: Row, label: str, kind: str) -> Dot:
@@ -138,7 +127,7 @@ class Brackets:
                 axes.barh(line, 100 * share, 0.6, left=100 * left, color=colour, label=label)
                 if share >= ROOM:
                     middle = 100 * (left + share / 2)
-                    axes.text(middle, line, f"{100 * share:.1f}", color=ink.paper, **INSIDE)
+                    axes.text(middle, line, percent(share, None), color=ink.paper, **INSIDE)
                 left += share
         labels = [drawable(bar.label) for bar in self.bars]
         axes.set_yticks(range(len(self.bars)), labels, parse_math=False)

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from robustcode.reports.drawing import Ink, drawable
+from robustcode.wording import percent
 
 WIDTH, HEIGHT = 6.3, 3.2  # inches
 # Lines are told apart by marks too, and not by colour alone.
@@ -39,7 +40,7 @@ class Errors:
     def said(self) -> str:
         """Each line in words."""
         told = [
-            f"{name} {', '.join(f'{100 * error:.1f} % at {at}' for at, error in points)}"
+            f"{name} {', '.join(f'{percent(error, None)} % at {at}' for at, error in points)}"
             for name, points in self.lines
         ]
         return "; ".join(told)

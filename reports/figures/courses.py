@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from robustcode.reports.drawing import Ink, drawable
 from robustcode.reports.numbers.steps import Course, Side, thinned
+from robustcode.wording import percent
 
 SAID = 5  # places of a course that are told in words
 # A letter of 7.5 points as a share of the width of the axes.
@@ -61,11 +62,14 @@ class Stairs:
             numbers = []
             for place in thinned(range(len(course.points)), SAID):
                 point = course.points[int(place)]
-                most = f" to {100 * point.most:.1f}" if point.unfinished else ""
-                numbers.append(f"{100 * point.value:.1f}{most} % at {point.at:.4g}")
-            low, high = 100 * course.last.low, 100 * course.last.high
-            interval = f"95 % interval at the end {low:.1f} to {high:.1f} %"
-            told.append(f"{course.name}: {', '.join(numbers)} ({interval})")
+                most = f" to {percent(point.most, course.samples)}" if point.unfinished else ""
+                numbers.append(f"{percent(point.value, course.samples)}{most} % at {point.at:.4g}")
+            low, high = (
+                percent(end, course.samples) for end in (course.last.low, course.last.high)
+            )
+            interval = f"95 % interval at the end {low} to {high} %"
+            loose = ", a loose bound before its end" if course.loose else ""
+            told.append(f"{course.name}{loose}: {', '.join(numbers)} ({interval})")
         return "; ".join(told)
 
     def draw(self, figure: Figure, ink: Ink) -> None:
@@ -90,7 +94,8 @@ class Stairs:
         numbers = _spans(axes, self.spans, ink)
         below = f"\n{numbers}" if numbers else ""
         axes.set_xlabel(f"{drawable(self.x)}{below}", parse_math=False)
-        axes.set_ylabel("classified correctly, %\n(band: 95 % interval)")
+        band = "mark at the end" if all(course.loose for course in self.courses) else "band"
+        axes.set_ylabel(f"classified correctly, %\n({band}: 95 % interval)")
         axes.grid(axis="y", color=ink.grid, lw=0.7)
         axes.set_axisbelow(True)
         if len(self.courses) > 1 or any(p.unfinished for c in self.courses for p in c.points):
@@ -118,8 +123,12 @@ def _course(axes: Axes, course: Course, ink: Ink) -> None:
     )
     step: Any = None if course.side is Side.NONE else course.side.value
     style = "default" if step is None else f"steps-{step}"
-    axes.fill_between(x, low, high, step=step, color=colour, alpha=0.16, lw=0)
-    axes.plot(x, value, color=colour, lw=1.5, drawstyle=style, label=drawable(course.name))
+    if course.loose:
+        label = f"{drawable(course.name)}, loose bound"
+        axes.plot(x, value, color=colour, lw=0.8, ls=(0, (4, 3)), drawstyle=style, label=label)
+    else:
+        axes.fill_between(x, low, high, step=step, color=colour, alpha=0.16, lw=0)
+        axes.plot(x, value, color=colour, lw=1.5, drawstyle=style, label=drawable(course.name))
     if any(point.unfinished for point in course.points):
         axes.fill_between(
             x, value, most, step=step, color=colour, alpha=0.3, lw=0, label="unfinished"

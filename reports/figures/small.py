@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from robustcode.reports.drawing import Ink, drawable
-from robustcode.reports.grids import counted
+from robustcode.wording import counted, percent
 
 Points = tuple[tuple[float, float], ...]
 
@@ -56,7 +56,8 @@ class Plot:
         """The first and the last point in words."""
         ends = (self.points[0], self.points[-1])
         return ", ".join(
-            f"{100 * y:.1f} % at {x:g}" if self.shares else f"{y:.4g} at {x:g}" for x, y in ends
+            f"{percent(y, None)} % at {x:g}" if self.shares else f"{y:.4g} at {x:g}"
+            for x, y in ends
         )
 
     @property

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from robustcode.reports.drawing import INKS, Drawing, Theme
 from robustcode.reports.escape import plain
@@ -22,6 +22,13 @@ from robustcode.summary import tally
 
 # Runs whose sections stand on the page one after another: an attack and what goes with it.
 UNFOLDED = 2
+# A number with its unit or its interval stands on one line.
+_NUMBER = r"[-+<>]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?"
+TOGETHER = re.compile(
+    rf"\(\d+ % interval {_NUMBER} to {_NUMBER}(?: %)?\)[.,;:]*"
+    rf"|{_NUMBER} \({_NUMBER} to {_NUMBER}\)|{_NUMBER} to {_NUMBER}(?: %)?[.,;:)]*"
+    rf"|(?:± )?{_NUMBER} ?(?:%|points)[.,;:)]*|\w+, %"
+)
 TEMPLATES = Path(__file__).parents[1] / "templates"
 # Below this width, in inches, figures stand side by side.
 WIDE = 5.0
@@ -163,7 +170,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["breakable"] = _breakable
+    environment.filters |= {"breakable": _breakable, "unbroken": _unbroken}
     return environment
 
 
@@ -176,6 +183,17 @@ def _visible(mark: str) -> str:
         return mark
     code = ord(mark)
     return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
+
+
+def _unbroken(value: str) -> Markup:
+    """A sentence whose numbers are not torn from what they are of."""
+    text = plain(str(value))
+    shown, end = [], 0
+    for found in TOGETHER.finditer(text):
+        together = Markup('<span class="together">{}</span>').format(found[0])
+        shown += [escape(text[end : found.start()]), together]
+        end = found.end()
+    return Markup("").join([*shown, escape(text[end:])])
 
 
 def _breakable(value: str) -> Markup:

@@ -11,9 +11,9 @@ from robustcode.errors import ConfigError
 from robustcode.reports.comparison.comparable import hashes_of, unequal, unlike
 from robustcode.reports.escape import plain
 from robustcode.reports.gating.measured import What, shares
-from robustcode.reports.grids import counted
 from robustcode.reports.table import Source
 from robustcode.statistics import Difference, mcnemar, paired_difference, paired_p_value
+from robustcode.wording import MANY, counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ class Loss:
         samples: how many samples both have.
         trimmed: how many one of them has and the other has not.
         gap: accuracy less that of the baseline; its interval has confidence 1 - alpha.
-        alpha: see reports.gate.Asked.
+        alpha: see asked.Asked.
         p_value: two-sided: McNemar's exact one where both decide for certain, and where decisions
             are random that which belongs to the interval.
         lost: samples that the baseline alone has right; None where decisions are random.
@@ -52,23 +52,29 @@ class Loss:
 
     @property
     def said(self) -> str:
-        """The difference, its test, and the samples, without a verdict."""
-        points = 100 * self.gap.value
-        size = f"{abs(points):.3g} points {'below' if points < 0 else 'above'}"
-        ends = f"{100 * self.gap.low:+.3g} to {100 * self.gap.high:+.3g} points"
-        test = f"{100 * (1 - self.alpha):g} % interval {ends}, p = {self.p_value:.2g}"
+        """Whether there is a loss, the difference with its interval and test, and the samples."""
+        found = "a significant loss" if self.significant else "no significant loss"
+        places = 2 if self.samples >= MANY else 1
+        gap, low, high = (f"{100 * value:+z.{places}f}" for value in self.gap)
+        test = f"p = {self.p_value:.2g}"
         if self.lost is not None:
-            test = f"{self.lost} lost, {self.won} won, exact McNemar p = {self.p_value:.2g}"
+            test = f"{self.lost} lost, {self.won} won, exact McNemar {test}"
         left = f", {counted(self.trimmed, 'sample')} of one run alone left out"
         return (
-            f"{self.what.noun} is {size if points else 'neither above nor below'} that of the "
-            f"baseline on the same {counted(self.samples, 'sample')}"
-            f"{left if self.trimmed else ''} ({test})"
+            f"{self.what.noun} shows {found} against the baseline on the same "
+            f"{counted(self.samples, 'sample')}{left if self.trimmed else ''} "
+            f"({gap} points, {100 * (1 - self.alpha):g} % interval {low} to {high}; {test})"
         )
 
 
 def losses(source: Source, baseline: Source, alpha: float) -> list[Loss]:
     """Of each accuracy that both measured; ConfigError if they cannot be compared."""
+    for run in (source, baseline):
+        if run.corrupts:
+            raise ConfigError(
+                f"{run.run.path} is a run of common corruptions, and only attacks and certificates "
+                "are held against a baseline; ask for a minimum of its clean accuracy"
+            )
     if source.proves != baseline.proves:
         runs = (source, baseline) if source.proves else (baseline, source)
         proofs, attacks = (run.run.path for run in runs)

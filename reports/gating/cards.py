@@ -12,8 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from robustcode.errors import ConfigError
-from robustcode.reports.gating.model_card import card_of, index_head, key_of, result_lines, section
-from robustcode.reports.table import Source, sources
+from robustcode.reports.gating.entry import Entry
+from robustcode.reports.gating.gate import Verdict
+from robustcode.reports.gating.model_card import card_of, section
+from robustcode.reports.gating.model_index import index_head, result_lines
+from robustcode.reports.table import sources
 from robustcode.store import Run
 
 FENCE = "---"
@@ -28,20 +31,21 @@ NOTHING = re.compile(r"\s*(?:#.*)?")
 BY_HAND = "; put the lines there by hand that `robustcode report` writes to model_card.md"
 
 
-def with_card(text: str, run: Run, url: str = "") -> str:
+def with_card(text: str, run: Run, url: str = "", verdict: Verdict | None = None) -> str:
     """The text of a card with this run in it; the same run a second time changes nothing.
 
-    ConfigError if its head cannot be edited safely.
+    ``verdict`` is that of a gate. One that the run failed is told in the card, which would else go
+    on claiming what the last run had shown. ConfigError if its head cannot be edited safely.
     """
-    source = sources([run])[0]
+    entry = Entry(sources([run])[0], url, verdict)
     if not text.strip(BOM + " \t\r\n"):
-        return card_of(source, url)
+        return card_of(entry)
     mark, rest = (BOM, text[1:]) if text.startswith(BOM) else ("", text)
     lines = list(io.StringIO(rest, newline=""))
     end = lines[0][len(lines[0].rstrip("\r\n")) :] or "\n"
     opening, head, closing, body = _parted(lines, end)
-    head = _with_results(head, source, url, end)
-    return "".join([mark, opening, *head, closing, *_with_section(body, source, end)])
+    head = _with_results(head, entry, end)
+    return "".join([mark, opening, *head, closing, *_with_section(body, entry, end)])
 
 
 def _parted(lines: list[str], end: str) -> tuple[str, list[str], str, list[str]]:
@@ -75,19 +79,17 @@ def _refuse_other_forms(head: Sequence[str]) -> None:
         raise ConfigError("the card has two model-index; remove one and repeat the command")
 
 
-def _with_results(head: list[str], source: Source, url: str, end: str) -> list[str]:
-    key = key_of(source)
-
+def _with_results(head: list[str], entry: Entry, end: str) -> list[str]:
     def made(indent: int) -> list[str]:
-        return [f"{line}{end}" for line in result_lines(source, url, indent)]
+        return [f"{line}{end}" for line in result_lines(entry, indent)]
 
-    region = _region(head, f"# robustcode {key}: begin", f"# robustcode {key}: end")
+    region = _region(head, f"# robustcode {entry.key}: begin", f"# robustcode {entry.key}: end")
     if region:
         first = head[region.start]
         return _replaced(head, region, made(len(first) - len(first.lstrip())))
     place = next((at for at, line in enumerate(head) if INDEX.match(line)), None)
     if place is None:
-        return [*head, *(f"{line}{end}" for line in index_head(source)), *made(2)]
+        return [*head, *(f"{line}{end}" for line in index_head(entry)), *made(2)]
     at, indent = _results(head, place)
     return [*head[:at], *made(indent), *head[at:]]
 
@@ -116,10 +118,10 @@ def _results(head: Sequence[str], place: int) -> tuple[int, int]:
     return keys[0] + 1, indent if item and indent >= least else least
 
 
-def _with_section(body: list[str], source: Source, end: str) -> list[str]:
-    key = key_of(source)
-    made = [f"{line}{end}" for line in section(source)]
-    region = _region(body, f"<!-- robustcode {key}: begin -->", f"<!-- robustcode {key}: end -->")
+def _with_section(body: list[str], entry: Entry, end: str) -> list[str]:
+    made = [f"{line}{end}" for line in section(entry)]
+    marks = (f"<!-- robustcode {entry.key}: {place} -->" for place in ("begin", "end"))
+    region = _region(body, *marks)
     if region:
         return _replaced(body, region, made)
     above = list(body)
@@ -145,10 +147,16 @@ def _replaced(lines: list[str], region: range, made: list[str]) -> list[str]:
     return [*lines[: region.start], *made, *lines[region.stop :]]
 
 
-def put(run: Run, file: Path, url: str = "") -> str:
+def put(run: Run, file: Path, url: str = "", verdict: Verdict | None = None) -> str:
     """The text of the card ``file`` with this run in it, a new card where there is no file."""
     try:
         text = file.read_bytes().decode() if file.exists() else ""
-    except (OSError, UnicodeDecodeError) as cause:
-        raise ConfigError(f"the model card {file} cannot be read: {cause}") from cause
-    return with_card(text, run, url)
+    except UnicodeDecodeError as cause:
+        raise ConfigError(
+            f"the model card {file} is no text in UTF-8 (byte {cause.start}); name another file"
+        ) from cause
+    except OSError as cause:
+        raise ConfigError(
+            f"the model card {file} cannot be read: {cause.strerror or cause}; name another file"
+        ) from cause
+    return with_card(text, run, url, verdict)

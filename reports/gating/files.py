@@ -21,20 +21,27 @@ def write_files(
     sarif: Path | None = None,
     model_card: Path | None = None,
     url: str = "",
-) -> None:
-    """Write those that are named, whether or not the gate holds; all are made before one is."""
-    named = [file.resolve() for file in (junit, sarif, model_card) if file]
-    if len({*named}) < len(named):
+) -> tuple[Path, ...]:
+    """Write those that are named, whether or not the gate holds; all are made before one is.
+
+    The card of a run that fails says so. Returns the files.
+    """
+    named = [file for file in (junit, sarif, model_card) if file]
+    if len({file.resolve() for file in named}) < len(named):
         raise ConfigError(f"two files are to be written to {named[0]}; give each a name of its own")
+    for file in named:
+        if file.is_dir():
+            raise StoreError(f"cannot write {file}: it is a folder; name a file in it")
     files: dict[Path, bytes] = {}
     if junit:
         files[junit] = junit_of(verdict.run, verdict)
     if sarif:
         files[sarif] = sarif_of(verdict.run, verdict)
     if model_card:
-        files[model_card] = put(verdict.run, model_card, url).encode()
+        files[model_card] = put(verdict.run, model_card, url, verdict).encode()
     for file, content in files.items():
         _write(file, content)
+    return tuple(files)
 
 
 def _write(file: Path, content: bytes) -> None:

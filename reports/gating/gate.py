@@ -3,73 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from robustcode.components import convert, number
 from robustcode.errors import ConfigError
 from robustcode.reports.escape import plain
+from robustcode.reports.gating.asked import Allowed, Asked
 from robustcode.reports.gating.baseline import Loss, losses
-from robustcode.reports.gating.measured import Measured, What, measured
+from robustcode.reports.gating.measured import Measured, measured
 from robustcode.reports.gating.refusals import refuse_altered, refuse_itself, refuse_part
-from robustcode.reports.grids import counted
 from robustcode.reports.table import Source, sources
 from robustcode.statistics import proportion
 from robustcode.store import Run
+from robustcode.summary import tally
+from robustcode.wording import counted
 
 # Decimals of a percentage at which two that differ are told apart, for the sake of a reader.
 DECIMALS = range(1, 13)
-
-
-class Allowed(StrEnum):
-    """The gravest findings that a gate lets pass; an info takes nothing from a number."""
-
-    FAILURE = "failure"
-    WARNING = "warning"
-    NONE = "none"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Asked:
-    """What a run must keep to pass, as shares in [0, 1] or None where nothing is asked.
-
-    Attributes:
-        min_robust: the least that the lower end of the worst case's 95 % interval may be.
-        min_clean: likewise of clean accuracy.
-        min_certified: likewise of certified accuracy.
-        alpha: of the tests against a baseline, two-sided; see losses.Loss.significant.
-        allow_findings: see Allowed. By default a finding that says not to rely on the numbers fails
-            the gate, since then there is no number to hold against a minimum.
-    """
-
-    min_robust: float | None = None
-    min_clean: float | None = None
-    min_certified: float | None = None
-    alpha: float = 0.05
-    allow_findings: Allowed = Allowed.WARNING
-
-    def __post_init__(self) -> None:
-        for name in ("min_robust", "min_clean", "min_certified"):
-            value = getattr(self, name)
-            if value is not None:
-                share(value, name)
-        # So small that 1 less it is 1, it leaves no interval.
-        if not 0 < self.alpha < 1 or 1 - self.alpha == 1:
-            raise ConfigError(
-                f"alpha = {self.alpha:g} is not between 0 and 1; write 0.05 or 5% for one loss in "
-                "twenty that is none"
-            )
-
-    @property
-    def minima(self) -> dict[What, float]:
-        """What each accuracy must not fall below, of those that are asked for."""
-        found = {
-            What.ROBUST: self.min_robust,
-            What.CERTIFIED: self.min_certified,
-            What.CLEAN: self.min_clean,
-        }
-        return {what: least for what, least in found.items() if least is not None}
+FINDINGS = "findings"  # the name of the condition that they are looked at for
+# An unknown severity is taken for the gravest.
+GRAVITY = {"info": 0, "warning": 1, "failure": 2}
+UNKNOWN = 3
+LIMITS = {Allowed.NONE: 0, Allowed.WARNING: 1, Allowed.FAILURE: 2}
 
 
 @dataclass(frozen=True)
@@ -90,25 +45,54 @@ class Condition:
 
 
 @dataclass(frozen=True)
+class LetThrough:
+    """A finding that takes something from the numbers and does not fail the gate."""
+
+    severity: str
+    code: str
+    what: str
+
+    @property
+    def said(self) -> str:
+        """The finding on one line."""
+        return f"{self.severity} {self.code}: {self.what}"
+
+
+@dataclass(frozen=True)
 class Verdict:
     """What a gate says of a run: all that was asked, and the sentence that decides."""
 
     run: Run
     conditions: tuple[Condition, ...]
+    let_through: tuple[LetThrough, ...] = ()
 
     @property
     def holds(self) -> bool:
         """Whether the run passes."""
-        return all(condition.holds for condition in self.conditions)
+        return not self.failed
+
+    @property
+    def failed(self) -> tuple[Condition, ...]:
+        """The conditions that do not hold."""
+        return tuple(condition for condition in self.conditions if not condition.holds)
+
+    @property
+    def decisive(self) -> Condition:
+        """The first that does not hold, or the first of all: what the sentence tells."""
+        return (self.failed or self.conditions)[0]
+
+    @property
+    def outcome(self) -> str:
+        """Whether it passes, in how many conditions of how many."""
+        count = len(self.conditions)
+        if self.holds:
+            return f"passes the gate, {count} of {count}"
+        return f"fails the gate, {len(self.failed)} of {count}"
 
     @property
     def sentence(self) -> str:
         """That it passes, or the first thing in which it does not."""
-        path, count = plain(str(self.run.path)), len(self.conditions)
-        if self.holds:
-            return f"{path} passes the gate, {count} of {count}: {self.conditions[0].said}."
-        failed = [condition for condition in self.conditions if not condition.holds]
-        return f"{path} fails the gate, {len(failed)} of {count}: {failed[0].said}."
+        return f"{plain(str(self.run.path))} {self.outcome}: {self.decisive.said}."
 
     def plain(self) -> dict[str, Any]:
         """The verdict as JSON holds it."""
@@ -121,32 +105,8 @@ class Verdict:
                 {"name": c.name, "holds": c.holds, "said": c.said, "figures": dict(c.figures)}
                 for c in self.conditions
             ],
+            "let_through": [asdict(finding) for finding in self.let_through],
         }
-
-
-def share(value: Any, name: str) -> float:
-    """A share in [0, 1] from a number or from text: ``.45``, ``0.45`` or ``45%``.
-
-    >>> share("45%", "min_robust"), share(".45", "min_robust")
-    (0.45, 0.45)
-    """
-    text = value.strip() if isinstance(value, str) else value
-    in_percent = isinstance(text, str) and text.endswith("%")
-    found = number(text[:-1] if in_percent else text, name)
-    if in_percent:
-        found /= 100
-    if not 0 <= found <= 1:  # which nan is not, either
-        meant = 1 < found <= 100 and not in_percent
-        hint = f"was it a percentage? Then write {found:g}%" if meant else "write 45%"
-        raise ConfigError(f"{name} = {value} is not a share between 0 and 1; {hint} or 0.45")
-    return found
-
-
-def asked_of(minima: Mapping[str, Any], alpha: Any, allow_findings: str) -> Asked:
-    """What is asked from numbers or text, as they stand on a command line; see Asked."""
-    read = {name: share(value, name) for name, value in minima.items() if value is not None}
-    gravest = convert(allow_findings, Allowed, "allow_findings")
-    return Asked(**read, alpha=share(alpha, "alpha"), allow_findings=gravest)
 
 
 def judge(run: Run, asked: Asked, baseline: Run | None = None) -> Verdict:
@@ -156,7 +116,8 @@ def judge(run: Run, asked: Asked, baseline: Run | None = None) -> Verdict:
     """
     if not asked.minima and baseline is None:
         raise ConfigError(
-            "nothing was asked of the run; give a minimum, such as --min-robust 45%, or --baseline"
+            "nothing was asked of the run; give a minimum, such as 45% of worst-case accuracy, or "
+            "a baseline"
         )
     source, *earlier = sources([run, *filter(None, [baseline])])
     refuse_part(source)
@@ -166,8 +127,9 @@ def judge(run: Run, asked: Asked, baseline: Run | None = None) -> Verdict:
         refuse_itself(source, before)
         refuse_part(before)
         conditions += [_no_loss(loss) for loss in losses(source, before, asked.alpha)]
-    conditions.append(_sound(source, asked.allow_findings))
-    return Verdict(run, tuple(replace(one, said=plain(one.said)) for one in conditions))
+    passed = _let_through(source, LIMITS[asked.allow_findings])
+    conditions.append(_sound(source, LIMITS[asked.allow_findings], passed))
+    return Verdict(run, tuple(replace(one, said=plain(one.said)) for one in conditions), passed)
 
 
 def _minimum(found: Measured, least: float) -> Condition:
@@ -209,32 +171,45 @@ def _apart(first: float, second: float) -> tuple[str, str]:
 
 
 def _no_loss(loss: Loss) -> Condition:
-    verdict = "a loss" if loss.significant else "no loss"
     figures = {
         "difference": loss.gap.value,
         "low": loss.gap.low,
         "high": loss.gap.high,
         "alpha": loss.alpha,
         "samples": loss.samples,
-        **({} if loss.p_value is None else {"p_value": loss.p_value}),
+        "p_value": loss.p_value,
     }
-    said = f"{loss.said}, {verdict} at alpha = {loss.alpha:g}"
-    return Condition(f"no loss of {loss.what.noun}", not loss.significant, said, figures)
+    name = f"no significant loss of {loss.what.noun}"
+    return Condition(name, not loss.significant, loss.said, figures)
 
 
-def _sound(source: Source, allowed: Allowed) -> Condition:
-    """Whether no finding is graver than allowed; one of unknown severity is taken for a failure."""
-    known = {"info": 0, "warning": 1, "failure": 2}
-    limit = {Allowed.NONE: 0, Allowed.WARNING: 1, Allowed.FAILURE: 2}[allowed]
-    graver = [f for f in source.run.findings if known.get(str(f.get("severity")), 3) > limit]
-    words = "failure" if limit else "failure or warning"
+def _sound(source: Source, limit: int, passed: tuple[LetThrough, ...]) -> Condition:
+    """Whether no finding is graver than the limit; see GRAVITY."""
+    graver = [finding for finding in source.run.findings if _gravity(finding) > limit]
+    figures = {"findings": len(graver), "let_through": len(passed)}
     if not graver:
-        said = f"no finding of severity {words}" if limit < 2 else "findings are not looked at"
-        return Condition("findings", True, said, {"findings": 0})
-    first = min(graver, key=lambda f: -known.get(str(f.get("severity")), 3))
+        severities = ["failure or warning", "failure", ""][limit]
+        said = f"no finding of severity {severities}" if severities else "no finding is looked at"
+        if passed:
+            said += f", and {tally(one.severity for one in passed)} let through"
+        return Condition(FINDINGS, True, said, figures)
+    first = min(graver, key=lambda finding: -_gravity(finding))
     told = plain(f"{first.get('severity')} {first.get('code')}: {first.get('what')}").rstrip(". ")
     more = f" (and {len(graver) - 1} more)" if len(graver) > 1 else ""
     said = f"its numbers are not to be relied on{more}, {told}"
     if limit == 0:
         said = f"the evidence for its numbers is weakened{more}, {told}"
-    return Condition("findings", False, said, {"findings": len(graver)})
+    return Condition(FINDINGS, False, said, figures)
+
+
+def _let_through(source: Source, limit: int) -> tuple[LetThrough, ...]:
+    """What weakens the evidence as far as the limit, the gravest first."""
+    found = [finding for finding in source.run.findings if 0 < _gravity(finding) <= limit]
+    return tuple(
+        LetThrough(*(plain(str(finding.get(key) or "")) for key in ("severity", "code", "what")))
+        for finding in sorted(found, key=lambda finding: -_gravity(finding))
+    )
+
+
+def _gravity(finding: Mapping[str, Any]) -> int:
+    return GRAVITY.get(str(finding.get("severity")), UNKNOWN)

@@ -1,6 +1,7 @@
 """A run and its gate as JUnit XML, which most build servers show as tests.
 
-A suite holds a test case for each condition of the gate and one for each check of the evaluation.
+A suite holds a test case for each condition of the gate and one for each check of the evaluation;
+that of the findings has in its output what was let through.
 A check that raised a failure fails; one that raised a warning passes and says so in its output,
 since the number stands; one that was not made is skipped. There is no standard for the format: the
 elements and attributes are those of the schema of Jenkins's xunit plug-in.
@@ -8,11 +9,12 @@ elements and attributes are those of the schema of Jenkins's xunit plug-in.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from xml.etree import ElementTree as ET
 
 from robustcode.reports.escape import plain
-from robustcode.reports.gating.gate import Verdict
+from robustcode.reports.gating.gate import FINDINGS, Condition, LetThrough, Verdict
+from robustcode.reports.sections.origins import FACTS
 from robustcode.reports.table import Source, as_text, name_of, sources, tables
 from robustcode.store import Run
 
@@ -28,12 +30,7 @@ def junit(run: Run, verdict: Verdict | None = None) -> bytes:
     for name, value in _facts(source):
         ET.SubElement(properties, "property", name=name, value=value)
     for condition in verdict.conditions if verdict else ():
-        case = ET.SubElement(suite, "testcase", classname=GATE, name=plain(condition.name))
-        said = plain(condition.said)
-        if not condition.holds:
-            ET.SubElement(case, "failure", type="gate", message=said).text = said
-        else:
-            ET.SubElement(case, "system-out").text = said
+        _condition(suite, condition, verdict.let_through if verdict else ())
     for line in tables(run.summary.get("checks")):
         _check(suite, line)
     suite.set("tests", str(len(suite.findall("testcase"))))
@@ -44,6 +41,18 @@ def junit(run: Run, verdict: Verdict | None = None) -> bytes:
     whole.append(suite)
     ET.indent(whole)
     return ET.tostring(whole, encoding="utf-8", xml_declaration=True) + b"\n"
+
+
+def _condition(suite: ET.Element, condition: Condition, passed: Sequence[LetThrough]) -> None:
+    case = ET.SubElement(suite, "testcase", classname=GATE, name=plain(condition.name))
+    said = plain(condition.said)
+    lines = [] if not condition.holds else [said]
+    if not condition.holds:
+        ET.SubElement(case, "failure", type="gate", message=said).text = said
+    if condition.name == FINDINGS:
+        lines += [f"let through: {plain(finding.said)}" for finding in passed]
+    if lines:
+        ET.SubElement(case, "system-out").text = "\n".join(lines)
 
 
 def _check(suite: ET.Element, line: Mapping[str, object]) -> None:
@@ -59,12 +68,12 @@ def _check(suite: ET.Element, line: Mapping[str, object]) -> None:
 
 def _facts(source: Source) -> list[tuple[str, str]]:
     """What the numbers depend on: the run, its inputs and the versions."""
-    manifest = source.run.manifest
     facts = {name: source.fact(name) for name in ("model", "defense", "data", "threat", "seed")}
-    facts |= {name: as_text(manifest.get(name)) for name in ("device", "checkpoint_sha256")}
-    for group in ("data_sha256", "git", "versions"):
-        inner = manifest.get(group)
-        if isinstance(inner, Mapping):
-            facts |= {f"{group}.{name}": as_text(value) for name, value in inner.items()}
+    for name in FACTS:
+        value = source.run.manifest.get(name)
+        if isinstance(value, Mapping):
+            facts |= {f"{name}.{key}": as_text(inner) for key, inner in value.items()}
+        else:
+            facts[name] = as_text(value)
     facts["records_sha256"] = source.run.digest
     return [(plain(name), plain(value)) for name, value in facts.items() if value]

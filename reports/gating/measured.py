@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from robustcode.corrupted import CLEAN
 from robustcode.errors import ConfigError, StoreError
-from robustcode.reports.grids import counted, percent
+from robustcode.reports.gating.elsewhere import proved_elsewhere
 from robustcode.reports.numbers.proofs import proved_within, right_of
 from robustcode.reports.numbers.steps import accuracy
 from robustcode.reports.table import Source
+from robustcode.wording import counted, percent
 
 # Both are computed from the same numbers; only the order of summation may differ.
 ROUNDING = 1e-9
@@ -71,6 +73,8 @@ def measured(source: Source, what: What) -> Measured:
         raise ConfigError(_missing(source, what))
     if what is What.ROBUST:
         _refuse_no_attack(source)
+    if what is What.CERTIFIED and not source.proves:
+        block = proved_elsewhere(source, block)
     try:
         samples = block.get("samples") or source.run.summary["samples"]
         found = Measured(
@@ -80,7 +84,7 @@ def measured(source: Source, what: What) -> Measured:
             high=float(block["high"]),
             samples=int(samples),
             unfinished=int(block.get("unfinished") or 0),
-            setting=_setting(source, what),
+            setting=_setting(source, what, block),
         )
     except (KeyError, TypeError, ValueError) as cause:
         raise StoreError(
@@ -121,16 +125,15 @@ def _refuse_no_attack(source: Source) -> None:
     if source.eps == 0:
         raise ConfigError(
             f"{source.run.path} was attacked in {source.fact('threat')}, which lets nothing be "
-            "changed, so its worst case is its clean accuracy; ask for --min-clean, or attack with "
-            "an eps above 0"
+            "changed, so its worst case is its clean accuracy; ask for a minimum of that, or "
+            "attack with an eps above 0"
         )
 
 
-def _setting(source: Source, what: What) -> str:
+def _setting(source: Source, what: What, block: Mapping[str, Any]) -> str:
     if what is What.CLEAN:
         return ""
     if what is What.CERTIFIED:
-        block = source.run.summary[what]
         elsewhere = "" if source.proves else ", in another run"
         threat = block.get("threat") or source.fact("threat")
         unsure = block.get("alpha")
@@ -144,6 +147,12 @@ def _setting(source: Source, what: What) -> str:
 
 def _missing(source: Source, what: What) -> str:
     path = source.run.path
+    if source.corrupts and what is not What.CLEAN:
+        return (
+            f"{path} is a run of common corruptions, which nobody chooses against it, so it has no "
+            f"{what.noun}; ask for a minimum of its clean accuracy, or name a run of `attack` or "
+            "`certify`"
+        )
     if what is What.ROBUST:
         return f"{path} holds no attacks, so there is no worst case; name a run of `attack`"
     if what is What.CERTIFIED:

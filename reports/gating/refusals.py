@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from typing import Any
-
 from robustcode.errors import ConfigError, StoreError
-from robustcode.reports.table import Source, as_text, tables
+from robustcode.reports.sections.findings import silenced
+from robustcode.reports.table import Source, as_text
 
 
 def refuse_itself(source: Source, baseline: Source) -> None:
@@ -27,10 +25,9 @@ def refuse_altered(source: Source) -> None:
             f"{run.path}/summary.json is of threat {threats[0]} and spec.toml of {threats[1]}: one "
             "was altered; run its command again into another folder"
         )
-    told = Counter(_what_is_found(run.summary.get("findings")))
-    if left := list((told - Counter(_what_is_found(run.findings))).elements()):
+    if lost := silenced(source):
         raise StoreError(
-            f"{run.path}/summary.json tells of the finding {left[0][1]!r} and findings.json does "
+            f"{run.path}/summary.json tells of the finding {lost[0]!r} and findings.json does "
             "not: one was altered; run its command again into another folder"
         )
 
@@ -47,8 +44,3 @@ def refuse_part(source: Source) -> None:
             f"{source.run.path} is a test of an evaluation, on {source.run.summary['samples']} of "
             f"{tested} samples; run the evaluation itself and gate that"
         )
-
-
-def _what_is_found(findings: Any) -> list[tuple[str, str]]:
-    """Severity and code of each finding."""
-    return [(str(one.get("severity")), str(one.get("code"))) for one in tables(findings)]

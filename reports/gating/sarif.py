@@ -13,14 +13,15 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from robustcode.reports.escape import plain
-from robustcode.reports.gating.gate import Verdict
+from robustcode.reports.gating.gate import LetThrough, Verdict
 from robustcode.reports.sections.checks import explained_by
+from robustcode.reports.sections.origins import FACTS
 from robustcode.reports.table import Source, as_text, sources
 from robustcode.store import Run
 
@@ -34,13 +35,13 @@ SHOWN = 100  # samples of a finding that are listed; a data set may have 50,000
 def sarif(run: Run, verdict: Verdict | None = None) -> bytes:
     """The log, with a result for each condition of the gate that fails if there was a gate.
 
-    Same run, same bytes.
+    A finding that the gate let through says so. Same run, same bytes.
     """
     source = sources([run])[0]
-    results = [_result(source, finding) for finding in run.findings]
-    for condition in verdict.conditions if verdict else ():
-        if not condition.holds:
-            results.append(_failed(source, condition.name, condition.said, condition.figures))
+    passed = verdict.let_through if verdict else ()
+    results = [_result(source, finding, passed) for finding in run.findings]
+    for condition in verdict.failed if verdict else ():
+        results.append(_failed(source, condition.name, condition.said, condition.figures))
     rules = {result["ruleId"]: _rule(result) for result in results}
     order, seen = list(rules), Counter[str]()
     for result in results:
@@ -74,21 +75,22 @@ def _driver(run: Run) -> dict[str, Any]:
     return {"name": "robustcode", **({"version": plain(str(version))} if version else {})}
 
 
-def _result(source: Source, finding: Mapping[str, Any]) -> dict[str, Any]:
+def _result(
+    source: Source, finding: Mapping[str, Any], passed: Sequence[LetThrough]
+) -> dict[str, Any]:
     code, severity, what, remedy = (
         plain(str(finding.get(key) or "")) for key in ("code", "severity", "what", "remedy")
     )
+    let = LetThrough(severity, code, what) in passed
     samples, figures = finding.get("samples"), finding.get("figures")
     listed = samples[:SHOWN] if isinstance(samples, list) else []
     # A full stop between two sentences, whether or not the first one brings it.
-    text = ". ".join(part.rstrip(". ") for part in (what, remedy) if part) + "."
-    return _told(
-        source,
-        code or "unnamed",
-        LEVELS.get(severity, UNKNOWN),
-        text,
-        {"severity": severity, "figures": _numbers(figures), "samples": _plain(listed)},
-    )
+    parts = (what, remedy, "The gate let it through" if let else "")
+    text = ". ".join(part.rstrip(". ") for part in parts if part) + "."
+    properties = {"severity": severity, "figures": _numbers(figures), "samples": _plain(listed)}
+    if let:
+        properties["gate"] = "let through"
+    return _told(source, code or "unnamed", LEVELS.get(severity, UNKNOWN), text, properties)
 
 
 def _failed(source: Source, name: str, said: str, figures: Mapping[str, float]) -> dict[str, Any]:
@@ -158,9 +160,7 @@ def _evaluation(source: Source) -> str:
 
 def _facts(source: Source) -> dict[str, str]:
     facts = {name: source.fact(name) for name in ("model", "defense", "data", "threat", "seed")}
-    manifest = source.run.manifest
-    for name in ("checkpoint_sha256", "data_sha256", "git", "versions"):
-        facts[name] = as_text(manifest.get(name))
+    facts |= {name: as_text(source.run.manifest.get(name)) for name in FACTS}
     facts["records_sha256"] = source.run.digest
     return {name: plain(value) for name, value in facts.items() if value}
 

@@ -29,6 +29,7 @@ class Measure:
         shares: of right decisions, the most that it may be where ``unknown``; likewise.
         unknown: whether a budget ended an attack on it; likewise.
         draws: decisions about each; None where they are not random.
+        by: what proved it; empty for what was measured.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Measure:
     shares: Floats
     unknown: Bools
     draws: int | None
+    by: str = ""
 
 
 class Taken(NamedTuple):
@@ -75,7 +77,7 @@ def _attacked(sheet: Sheet, pairs: Sequence[Pair]) -> list[Measure]:
         eps = (threat_of(pair.attack) or ("", 0.0))[1]
         shares, labels = proved_of(pair, eps), pair.found.table.label.to_numpy(np.intp)
         known = np.zeros(len(shares), dtype=bool)
-        found.append(Measure("certified", labels, shares, known, sheet.draws))
+        found.append(Measure("certified", labels, shares, known, sheet.draws, pair.method))
     return found
 
 

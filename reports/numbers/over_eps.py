@@ -12,7 +12,7 @@ from robustcode.bracket import NEARLY, component_of
 from robustcode.certified import SAME
 from robustcode.reports.grids import counted, listed
 from robustcode.reports.numbers.proofs import Pair, proved_within, right_of
-from robustcode.reports.numbers.sheet import Floats, Sheet
+from robustcode.reports.numbers.sheet import Bools, Floats, Sheet
 from robustcode.reports.numbers.steps import Course, Point, Side, accuracy, places, point_of
 from robustcode.reports.table import Source
 
@@ -27,10 +27,6 @@ EXPECTED = (
     "At each place: the mean share of right decisions if each sample's worst proposal is allowed "
     "from its distance on, and the sample itself before that. It is an upper bound everywhere, but "
     "for the chance of the draws."
-)
-TOGETHER = (
-    "At each place: what is left if each sample falls at the distance of its own proposal. Its "
-    "batch mates were moved as well, by up to eps: to the left of eps the line is no bound."
 )
 LOOSE = (
     "The attacks were made for the whole eps and do not look for nearer wrong inputs: to the left "
@@ -74,14 +70,36 @@ def left_over_eps(sheet: Sheet, eps: float) -> Course:
 
 
 def notes_of(source: Source, sheet: Sheet) -> list[str]:
-    """What the line of the attacks shows, and whether it bounds what a lesser eps would leave."""
-    if source.together:
-        return [TOGETHER]
+    """What the line of the attacks shows, and how good a bound of what a lesser eps leaves."""
     return [EXPECTED if source.draws else UPPER, looseness(source, sheet)]
+
+
+def loose(source: Source, sheet: Sheet) -> bool:
+    """Whether of some sample that was right nobody looked for the nearest wrong input."""
+    _, looked = _sought(source, sheet)
+    return bool((~looked & (sheet.clean > 0)).any())
 
 
 def looseness(source: Source, sheet: Sheet) -> str:
     """Whether anybody looked for nearer wrong inputs than eps, and on how many samples."""
+    seekers, looked = _sought(source, sheet)
+    right = sheet.clean > 0
+    if not looked.any():
+        return LOOSE
+    if looked.sum() == right.sum():
+        return (
+            f"{listed(seekers)} looked for the nearest wrong input on each sample that was right."
+        )
+    were = "was" if right.sum() == 1 else "were"
+    return (
+        f"{listed(seekers)} looked for the nearest wrong input on {int(looked.sum()):,} of "
+        f"{counted(int(right.sum()), 'sample')} that {were} right; on the others the bound is "
+        "loose to the left of eps."
+    )
+
+
+def _sought(source: Source, sheet: Sheet) -> tuple[list[str], Bools]:
+    """The attacks that look for the nearest wrong input, and of which right samples they did."""
     seekers = [
         str(attack["name"])
         for attack in source.attacks
@@ -90,17 +108,8 @@ def looseness(source: Source, sheet: Sheet) -> str:
         and attack["settings"].get("until_broken") is False
     ]
     columns = [sheet.names.index(name) for name in seekers]
-    right = sheet.clean > 0
-    looked = (sheet.ran[:, columns] & sheet.finished[:, columns]).any(1) & right
-    if not looked.any():
-        return LOOSE
-    return (
-        f"{listed(seekers)} looked for the nearest wrong input on {int(looked.sum()):,} of "
-        f"{counted(int(right.sum()), 'sample')} that {'was' if right.sum() == 1 else 'were'} right;"
-        " on the others the bound is loose to the left of eps."
-        if looked.sum() < right.sum()
-        else f"{listed(seekers)} looked for the nearest wrong input on each sample that was right."
-    )
+    looked = (sheet.ran[:, columns] & sheet.finished[:, columns]).any(1) & (sheet.clean > 0)
+    return seekers, looked
 
 
 def proved_over_eps(pair: Pair, eps: float) -> Course:
@@ -118,7 +127,7 @@ def proved_over_eps(pair: Pair, eps: float) -> Course:
     samples = pair.found.table["sample"]
     radius = pair.proof.run.certificates.set_index("sample").loc[samples, "radius"]
     told = tuple(at(place) for place in places(radius, eps, [_own_eps(pair)]))
-    name = f"certified by {pair.found.method}"
+    name = f"certified by {pair.method}"
     return Course(name, "certified", len(samples), told, Side.BEFORE, (eps,))
 
 

@@ -2,26 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.stats import binom
 
-from robustcode.bracket import Bracket, bracket
-from robustcode.certified import SAME
-from robustcode.errors import ConfigError
-from robustcode.reports.figures.accuracies import Bar
-from robustcode.reports.grids import Grid, accuracy_of, counted, interval_of, percent
+from robustcode.bracket import CHANCE, Bracket, bracket
+from robustcode.certified import SAME, SURE
+from robustcode.errors import ConfigError, ContractError
 from robustcode.reports.table import Row, Source
+from robustcode.statistics import Difference, paired_difference, paired_p_value
 
 LEFT = "left by the attacks"
 STATES = ("certified", "undecided", "broken")
-TRUTH = (
-    "A certificate is a lower bound of the true robust accuracy and an attack an upper one, sample "
-    "by sample. What is undecided is robust or not: nobody has shown which."
-)
+ROUNDING = 1e-9  # of a mean of shares
+
+
+@dataclass(frozen=True)
+class Bar:
+    """Shares of all samples that add up to 1, by what is known of them, under one label."""
+
+    label: str
+    shares: tuple[tuple[str, float], ...]
+
+    @property
+    def said(self) -> str:
+        """The shares in per cent."""
+        return ", ".join(f"{100 * share:.1f} % {state}" for state, share in self.shares)
+
+
+class Crossing(NamedTuple):
+    """A lower bound that was measured above the upper one.
+
+    Attributes:
+        excess: of what is certified over what the attacks left, with its 95 % paired interval.
+        p_value: of no excess, after as many samples are left out as may be falsely proved.
+    """
+
+    excess: Difference
+    p_value: float
 
 
 @dataclass(frozen=True)
@@ -46,12 +70,45 @@ class Pair:
         return same and alone and len(self.found.table) == len(self.proof.run.certificates)
 
     @property
+    def elsewhere(self) -> bool:
+        """Whether the certificates were made for other eps than that of the attacks."""
+        asked = [self.proof.eps, *(self.proof.run.spec.get("radii") or [])]
+        eps = self.attack.eps
+        return eps is not None and not any(
+            one is not None and math.isclose(one, eps, rel_tol=1 - SAME) for one in asked
+        )
+
+    @property
+    def method(self) -> str:
+        """What proved it, and for which threat if that is another than the attacks'."""
+        if not self.elsewhere:
+            return self.found.method
+        return f"{self.found.method} for {self.proof.fact('threat')}"
+
+    @property
+    def crossing(self) -> Crossing | None:
+        """How far the ends cross, which they may by chance where decisions are random."""
+        proved, left = (
+            self.found.table[name].to_numpy(np.float64) for name in ("proved", "robust")
+        )
+        # A sum in another order is rounded otherwise.
+        if proved.mean() <= left.mean() + ROUNDING:
+            return None
+        # Those that cross furthest may be the false proofs; see robustcode.certified.
+        alpha = float(self.proof.run.summary["certified"].get("alpha") or 0.0)
+        false = int(binom.ppf(SURE, len(self.proof.run.certificates), alpha)) if alpha else 0
+        kept = np.argsort(proved - left, kind="stable")[: max(1, len(proved) - false)]
+        above = proved[kept].mean() > left[kept].mean()
+        p_value = paired_p_value(left[kept], proved[kept]) if above else 1.0
+        return Crossing(paired_difference(left, proved), p_value)
+
+    @property
     def rows(self) -> list[Row]:
         """Certified and left by the attacks, with intervals, and the samples in each state."""
         count = len(self.found.table)
         shared = {"run": self.attack.label, "kind": "bracket", "samples": count}
         ends = {
-            f"certified by {self.found.method}": self.found.certified,
+            f"certified by {self.method}": self.found.certified,
             LEFT: self.found.attacked,
         }
         rows = [
@@ -68,24 +125,7 @@ class Pair:
         """The shares of samples in each state, for the figure."""
         table = self.found.table
         shares = [float((table.state == state).mean()) for state in STATES]
-        return Bar(
-            f"{self.attack.label}: {self.found.method}", tuple(zip(STATES, shares, strict=True))
-        )
-
-    @property
-    def grid(self) -> Grid:
-        """The bracket as a table."""
-        count = len(self.found.table)
-        return Grid(
-            f"Bracket of {self.attack.label} in {self.found.threat}: "
-            f"certified <= true <= attacked, on {counted(count, 'sample')}",
-            ("what", "n", "samples, %", "95 % interval, %"),
-            ("text", "number", "number", "number"),
-            tuple(
-                (row.name, f"{count:,}", accuracy_of(row), interval_of(row)) for row in self.rows
-            ),
-            (TRUTH, *_doubt(self.proof)),
-        )
+        return Bar(f"{self.attack.label}: {self.method}", tuple(zip(STATES, shares, strict=True)))
 
 
 def right_of(certificates: pd.DataFrame) -> NDArray[np.bool_]:
@@ -108,7 +148,8 @@ def proved_within(certificates: pd.DataFrame, distance: float) -> NDArray[np.boo
 def pairs_of(found: Sequence[Source]) -> list[Pair]:
     """Each run of certificates with each run of attacks that is about the same thing.
 
-    ContractError with both witnesses if a sample is certified in one and broken in the other.
+    ContractError with both witnesses if a sample is certified in one and broken in the other, or
+    if more is certified of all of them than the attacks left, and not by chance.
     """
     pairs = []
     for proof in (source for source in found if source.proves):
@@ -116,86 +157,20 @@ def pairs_of(found: Sequence[Source]) -> list[Pair]:
             if attack.verdicts.empty or not attack.whole:
                 continue
             try:
-                pairs.append(Pair(proof, attack, bracket(proof.run, attack.run)))
+                pair = Pair(proof, attack, bracket(proof.run, attack.run))
             except ConfigError:
                 continue  # of something else: both stand in the report by themselves
+            _refuse_crossed(pair)
+            pairs.append(pair)
     return pairs
 
 
-def bracket_verdict(pair: Pair) -> str:
-    """The bracket in one sentence."""
-    found = pair.found
-    count = len(found.table)
-    certified, attacked = (
-        f"{percent(value, count)} % (95 % interval {percent(low, count)} to {percent(high, count)})"
-        for value, low, high in (found.certified, found.attacked)
-    )
-    undecided = int((found.table.state == "undecided").sum())
-    setting = f"On {counted(count, 'sample')} of {pair.attack.fact('data')} in {found.threat}"
-    alpha = pair.proof.run.summary["certified"].get("alpha")
-    falsely = f" (each falsely with probability {alpha:g} at most)" if alpha else ""
-    if not undecided and found.attacked.value == found.certified.value:
-        return (
-            f"{setting}, the true robust accuracy of {pair.attack.label} is {attacked}: what "
-            f"{found.method} does not certify{falsely}, an attack breaks."
+def _refuse_crossed(pair: Pair) -> None:
+    crossing = pair.crossing
+    if crossing is not None and crossing.p_value < CHANCE:
+        raise ContractError(
+            f"{pair.proof.run.path} certifies {100 * pair.found.certified.value:.1f} % and the "
+            f"attacks of {pair.attack.run.path} leave {100 * pair.found.attacked.value:.1f} % of "
+            "the same samples, which is no chance, so one of the two is wrong; report this with "
+            "both run folders"
         )
-    return (
-        f"{setting}, the true robust accuracy of {pair.attack.label} lies between {certified}, "
-        f"which {found.method} certifies{falsely}, and {attacked}, which the worst of "
-        f"{counted(len(pair.attack.searches), 'attack')} leaves; "
-        f"{counted(undecided, 'sample')} {'is' if undecided == 1 else 'are'} undecided."
-    )
-
-
-def proof_verdict(source: Source, rows: Mapping[str, list[Row]]) -> str:
-    """What a run of certificates by itself says, in one sentence."""
-    said = source.run.summary["certified"]
-    (proved, *_) = (row for row in rows[source.label] if row.kind == "certified")
-    interval = f" (95 % interval {interval_of(proved)} %)" if interval_of(proved) else ""
-    certain = (
-        f", each of these falsely with probability {said['alpha']:g} at most"
-        if said.get("alpha")
-        else ""
-    )
-    return (
-        f"On {counted(said['samples'], 'sample')} of {source.fact('data')}, {said['method']} "
-        f"certifies {accuracy_of(proved)} %{interval} of {_proved_of(source)} in {said['threat']}"
-        f"{certain}; nothing was attacked, so how much more is robust is not known."
-    )
-
-
-def _proved_of(source: Source) -> str:
-    """The run's label without its method, which the sentence names."""
-    return source.label.replace(f" by {source.run.summary['certified']['method']}", "", 1)
-
-
-def proofs_grid(found: Sequence[Source], rows: Mapping[str, list[Row]]) -> Grid:
-    """Certified accuracy of several runs at every radius that they speak of."""
-    lines = [
-        (source.label, source.run.summary["certified"]["threat"], row)
-        for source in found
-        for row in rows[source.label]
-        if row.kind in ("certified", "certified curve")
-    ]
-    doubts = [doubt for source in found for doubt in _doubt(source)]
-    return Grid(
-        "Certified accuracy",
-        ("run", "in", "what", "n", "accuracy, %", "95 % interval, %"),
-        ("phrase", "word", "phrase", "number", "number", "number"),
-        tuple(
-            (label, threat, row.name, f"{row.samples:,}", accuracy_of(row), interval_of(row))
-            for label, threat, row in lines
-        ),
-        tuple(dict.fromkeys(doubts)),
-    )
-
-
-def _doubt(source: Source) -> list[str]:
-    """How far certificates that hold up to chance are to be trusted."""
-    said = source.run.summary["certified"]
-    if not said.get("alpha"):
-        return []
-    return [
-        f"Each proof by {said['method']} is false with probability {said['alpha']:g} at most; with "
-        f"probability 99 % no more than {said['false_at_most']} of the {said['correct']} are."
-    ]

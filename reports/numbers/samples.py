@@ -67,7 +67,12 @@ def attacked(source: Source, place: int, pairs: Sequence[Pair] = ()) -> dict[str
     by = [records[records["attack"] == name].set_index("sample").loc[samples] for name in names]
     label, worst = _numbers(known["label"]), _places(known["worst"], names)
     courses = [_course(rows, label, names, source.draws) for rows in by]
-    wrong = (known["verdict"] == "wrong without attack").to_numpy(dtype=bool)
+    verdict = known["verdict"]
+    wrong = (verdict == "wrong without attack").to_numpy(dtype=bool)
+    best = _best(pairs, samples)
+    # What was unfinished is not counted as right, and stays what it is.
+    certain = (best == tuple(STATES).index("certified")) & verdict.isin(["stood", "refused"])
+    verdict = verdict.mask(certain, "proved")
     table = {
         **_head(source, place, "attacks", tuple(VERDICTS)),
         "attacks": [plain(name) for name in names],
@@ -75,14 +80,14 @@ def attacked(source: Source, place: int, pairs: Sequence[Pair] = ()) -> dict[str
         "sample": [int(sample) for sample in samples],
         "class": packed(label),
         "clean": packed(_numbers(by[0]["clean"])),
-        "verdict": packed(_places(known["verdict"], tuple(VERDICTS))),
+        "verdict": packed(_places(verdict, tuple(VERDICTS))),
         # Where it was wrong to begin with no attack did anything.
         "worst": packed(np.where(wrong, np.nan, worst)),
         "by": [_columns(course, label, bool(source.draws)) for course in courses],
     }
     if source.draws:
         table["share"] = packed(_numbers(known["clean"]))
-    return table | (_beside(pairs, samples) if pairs else {})
+    return table | (_beside(pairs, samples, best) if pairs else {})
 
 
 def proved(source: Source, place: int) -> dict[str, Any]:
@@ -185,18 +190,23 @@ def _columns(course: _Course, label: Numbers, random: bool) -> dict[str, Any]:
     return columns
 
 
-def _beside(pairs: Sequence[Pair], samples: pd.Index) -> dict[str, Any]:
-    """What certificates say of an attacked run's samples, and the best of it for each."""
-    words = tuple(STATES)
-    methods, every = [], []
+def _beside(pairs: Sequence[Pair], samples: pd.Index, best: Numbers) -> dict[str, Any]:
+    """What certificates say of an attacked run's samples; ``best`` as in _best."""
+    methods = []
     for pair in pairs:
-        table = pair.found.table.set_index("sample")
-        every.append(_places(table["state"].reindex(samples), words))
         proofs = pair.proof.run.certificates.set_index("sample")
         radius = packed(_numbers(proofs["radius"].reindex(samples)))
         methods.append({"method": plain(pair.found.method), "radius": radius})
-    said = np.array(every)
+    return {"states": list(STATES), "bracket": packed(best), "proofs": methods}
+
+
+def _best(pairs: Sequence[Pair], samples: pd.Index) -> Numbers:
+    """The best that certificates say of each sample, as a place in STATES; nan without any."""
+    words = tuple(STATES)
+    tables = [pair.found.table.set_index("sample") for pair in pairs]
+    places = [_places(table["state"].reindex(samples), words) for table in tables]
+    said = np.array(places).reshape(len(pairs), len(samples))
     # What one method proves is proved, and what no method was asked about has no state.
-    known = [(said == words.index(word)).any(0) for word in ("certified", "broken", "undecided")]
-    best = np.select(known, [0.0, 2.0, 1.0], np.nan)
-    return {"states": list(words), "bracket": packed(best), "proofs": methods}
+    order = ("certified", "broken", "undecided")
+    known = [(said == words.index(word)).any(0) for word in order]
+    return np.select(known, [float(words.index(word)) for word in order], np.nan)

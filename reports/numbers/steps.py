@@ -19,6 +19,8 @@ PLACES = 64
 # Steps nearer to each other than this share of the axis are one: roundings set proposals that use
 # all of eps apart, and nobody could see between them.
 NEAR = 1e-4
+# What is said of the values of a course that is loose.
+LOOSE = "loose upper bound"
 
 
 class Side(StrEnum):
@@ -58,6 +60,8 @@ class Course:
         points: in ascending order of their places.
         side: what stands between them.
         dots: places at which a number was asked for.
+        loose: whether it is a measured number at its end only, and before that a bound which
+            nobody tried to make a good one.
     """
 
     name: str
@@ -66,6 +70,7 @@ class Course:
     points: tuple[Point, ...]
     side: Side
     dots: tuple[float, ...] = ()
+    loose: bool = False
 
     @property
     def last(self) -> Point:
@@ -86,6 +91,7 @@ class Course:
                 high=point.high,
                 unfinished=point.unfinished or None,
                 most=point.most if point.unfinished else None,
+                said=LOOSE if self.loose and point.at < self.last.at else "",
             )
             for point in self.points
         ]

@@ -6,12 +6,13 @@ import numpy as np
 
 from robustcode.reports.grids import counted, listed, percent
 from robustcode.reports.numbers.over_passes import furthest, state_at
-from robustcode.reports.numbers.sheet import Bools, Floats, Sheet
-from robustcode.statistics import paired_difference
+from robustcode.reports.numbers.sheet import Sheet
+from robustcode.statistics import Difference, paired_difference, proportion
 from robustcode.verdicts import CONTROL
 
 MORE = "more passes may leave less"
 UNTOLD = "began before it, and records do not tell when within them"
+BOUND = "upper end of Clopper-Pearson's 95 % interval"
 
 
 def at_end(sheet: Sheet) -> str:
@@ -35,13 +36,15 @@ def at_end(sheet: Sheet) -> str:
 def _fell(sheet: Sheet, half: float, span: str) -> str:
     """Where decisions are not random: how many samples fell late, and the last of them."""
     broken = np.diff(sheet.held, axis=1) < 0
-    if not broken.any():
-        return "No sample that was right fell: it is flat from its beginning."
     at = np.where(broken, sheet.spent[:, 1:], -1.0)
     latest = at.max()
-    who = listed(n for n, when in zip(sheet.names, at.max(0), strict=True) if when == latest)
-    count = int((at.max(1) == latest).sum())
-    last = f"The last to fall, {counted(count, 'sample')}, fell to {who} by {latest:,.0f} passes."
+    last = ""
+    if broken.any():
+        who = listed(n for n, when in zip(sheet.names, at.max(0), strict=True) if when == latest)
+        count = int((at.max(1) == latest).sum())
+        last = (
+            f" The last to fall, {counted(count, 'sample')}, fell to {who} by {latest:,.0f} passes."
+        )
     late = at > half
     certain = int((late & (np.array(sheet.stops) | (sheet.spent[:, :-1] >= half))).sum())
     open_ones = int(late.sum()) - certain
@@ -50,14 +53,32 @@ def _fell(sheet: Sheet, half: float, span: str) -> str:
         beside = f"; {untold}" if open_ones else ""
         return (
             f"It is not flat at its end: {counted(certain, 'sample')} fell in {span}{beside}; "
-            f"{MORE}. {last}"
+            f"{MORE}.{last}"
         )
     if open_ones:
-        return f"Whether it is flat at its end is not known: {untold}. {last}"
+        return f"Whether it is flat at its end is not known: {untold}.{last}"
     # To find nothing says more of some attacks than of others.
-    late = (sheet.passes > 0) & (sheet.spent[:, 1:] > half)
-    work = listed(name for place, name in enumerate(sheet.names) if late[:, place].any())
-    return f"It is flat at its end: none fell in {span}, spent by {work}. {last}"
+    spent = (sheet.passes > 0) & (sheet.spent[:, 1:] > half)
+    work = listed(name for place, name in enumerate(sheet.names) if spent[:, place].any())
+    return f"{_none_of(sheet, half, span, work)}{last}"
+
+
+def _none_of(sheet: Sheet, half: float, span: str, work: str) -> str:
+    """That no sample fell late, and how many of all may fall so though none of these did."""
+    _, unknown = state_at(sheet, furthest(sheet))
+    count = int((~unknown).sum())
+    if not count:
+        return ""
+    # Each sample of the data set falls in these passes or does not; none of ``count`` did.
+    most = percent(proportion(0, count).high, count)
+    standing = int(((state_at(sheet, half)[0] > 0) & ~unknown).sum())
+    if not standing:
+        return f"When {span} began, no sample stood any more."
+    return (
+        f"{span[0].upper()}{span[1:]}, spent by {work}, lowered it by {percent(0.0, count)} "
+        f"points: none of {counted(standing, 'sample')} that still stood fell. A fall of up to "
+        f"{most} points would not have been seen on {counted(count, 'sample')} ({BOUND})."
+    )
 
 
 def _lost(sheet: Sheet, half: float, span: str) -> str:
@@ -67,25 +88,26 @@ def _lost(sheet: Sheet, half: float, span: str) -> str:
     known = ~(open_before | open_after)
     if not known.any():
         return ""
+    count = int(known.sum())
     # What every attack left that had begun by half of the passes, wherever it ended.
     begun = np.minimum((sheet.spent < half).sum(1), len(sheet.names))
     certain = sheet.held[np.arange(len(begun)), begun]
-    low, told = _loss(certain, after, known)
-    if low > 0:
-        return f"It still falls at its end: by {told} in {span}; {MORE}."
-    low, told = _loss(before, after, known)
-    if low > 0:
+    loss = paired_difference(after[known], certain[known])
+    if loss.low > 0:
+        return f"It still falls at its end: by {_told(loss, count)} in {span}; {MORE}."
+    loss = paired_difference(after[known], before[known])
+    if loss.low > 0:
         return (
-            f"Whether it is flat at its end is not known: {told} were lost to attacks that ended "
-            f"in {span} but {UNTOLD}."
+            f"Whether it is flat at its end is not known: {_told(loss, count)} were lost to "
+            f"attacks that ended in {span} but {UNTOLD}."
         )
     # To see no fall is not to see that there is none: of few samples the interval is wide.
-    return f"No fall is certain at its end: it is {told} in {span}."
+    return (
+        f"{span[0].upper()}{span[1:]} lowered it by {_told(loss, count)}: on these samples a fall "
+        f"of up to {percent(loss.high, count)} points cannot be told from none."
+    )
 
 
-def _loss(before: Floats, after: Floats, known: Bools) -> tuple[float, str]:
-    """How much the ``known`` samples lost in the mean: the least, and in words."""
-    fell, low, high = paired_difference(after[known], before[known])
-    count = int(known.sum())
-    interval = f"95 % interval {percent(low, count)} to {percent(high, count)}"
-    return low, f"{percent(fell, count)} points ({interval})"
+def _told(loss: Difference, count: int) -> str:
+    interval = f"95 % interval {percent(loss.low, count)} to {percent(loss.high, count)}"
+    return f"{percent(loss.value, count)} points ({interval})"

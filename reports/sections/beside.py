@@ -7,13 +7,14 @@ from typing import NamedTuple
 
 from robustcode.reports.grids import CLUSTERED, EXACT, Grid, accuracy_of, interval_of, percent
 from robustcode.reports.parts import Part
+from robustcode.reports.sections.corruption import ONCE
+from robustcode.reports.sections.origins import same_inputs
 from robustcode.reports.table import Row, Source, as_text, rows_of
 
 KIND = "beside corruptions"
-# What must agree: of the manifest, and of what a run says it evaluated.
-INPUTS = ("checkpoint_sha256", "model_code_sha256", "code_sha256", "data_sha256")
+# What must agree of what a run says it evaluated, beside its inputs.
+TOLD_BY_SOME = "module_code_sha256"  # folders of earlier versions do not
 FACTS = ("model", "defense", "data")
-ONCE = "In the interval of a mean a sample counts once, however often it was spoilt."
 CHOSEN = (
     "The worst corruption was chosen by these numbers, so that its own is too low by chance; its "
     "value is the mean over its severities."
@@ -57,9 +58,8 @@ def part_beside(found: Sequence[Source]) -> Part | None:
 
 
 def _same(one: Source, other: Source) -> bool:
-    held = [[source.run.manifest.get(name) for name in INPUTS] for source in (one, other)]
     facts = [[source.fact(name) for name in FACTS] for source in (one, other)]
-    return held[0] == held[1] and facts[0] == facts[1]
+    return facts[0] == facts[1] and same_inputs(one, other)
 
 
 def _rows(pair: Beside) -> Iterator[Row]:
@@ -112,7 +112,8 @@ def _others(pair: Beside) -> bool:
 
 
 def _grid(pair: Beside) -> Grid:
-    notes = [CLUSTERED if pair.corrupted.draws else EXACT, ONCE, CHOSEN, APART]
+    random = pair.corrupted.draws or pair.attacked.draws
+    notes = [CLUSTERED if random else EXACT, ONCE, CHOSEN, APART]
     return Grid(
         f"{pair.attacked.label}: what befalls it, and what is done to it",
         ("what", "n", "accuracy, %", "95 % interval, %", "NLL", "calibration error, %"),
@@ -129,4 +130,5 @@ def _grid(pair: Beside) -> Grid:
             for row in _rows(pair)
         ),
         (OTHERS, *notes) if _others(pair) else tuple(notes),
+        f"beside-corruptions-{pair.attacked.key}",
     )

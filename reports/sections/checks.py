@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from robustcode.reports.figures.small import Plot, Sizes
-from robustcode.reports.grids import Grid
+from robustcode.reports.grids import Grid, percent
 from robustcode.reports.sections.pilot import plots_of
 from robustcode.reports.table import Source, as_text, tables
 from robustcode.summary import ANSWERED, OUTCOMES, tally
@@ -110,7 +110,7 @@ def checkup_of(source: Source, place: int) -> Checkup | None:
     """What the summary of the ``place``-th run says; None of a run of before there were checks."""
     summary = source.run.summary
     lines = [_line(entry) for entry in tables(summary.get("checks"))]
-    repairs = _repairs(source.label, tables(summary.get("repairs")))
+    repairs = _repairs(source, tables(summary.get("repairs")))
     command = str(summary.get("next") or "")
     plots = tuple(plots_of(source, place))
     if not (lines or repairs or command or plots):
@@ -121,7 +121,7 @@ def checkup_of(source: Source, place: int) -> Checkup | None:
         for group in groups
     )
     counts = tally(line.status for line in lines)
-    grids = (_grid(source.label, shelves),) if lines else ()
+    grids = (_grid(source, shelves),) if lines else ()
     return Checkup(source.label, counts, shelves, grids, repairs, command, plots)
 
 
@@ -149,7 +149,7 @@ def _by_gravity(lines: Iterable[Line]) -> list[Line]:
     )
 
 
-def _grid(label: str, shelves: Iterable[Shelf]) -> Grid:
+def _grid(source: Source, shelves: Iterable[Shelf]) -> Grid:
     """A line for each check that a reader must see, then those that passed in one line a group."""
     shelves = list(shelves)
     lines = _by_gravity(line for shelf in shelves for line in shelf.lines)
@@ -161,15 +161,16 @@ def _grid(label: str, shelves: Iterable[Shelf]) -> Grid:
         if passed:
             rows.append(("passed", shelf.group, ", ".join(passed), ""))
     return Grid(
-        f"Checks of the evaluation of {label}: {tally(line.status for line in lines)}",
+        f"Checks of the evaluation of {source.label}: {tally(line.status for line in lines)}",
         ("result", "looks at", "check", "what was seen"),
         ("word", "word", "phrase", "phrase"),
         tuple(rows),
         (ON_A_PILOT,),
+        f"checks-{source.key}",
     )
 
 
-def _repairs(label: str, entries: list[Mapping[str, Any]]) -> tuple[Grid, ...]:
+def _repairs(source: Source, entries: list[Mapping[str, Any]]) -> tuple[Grid, ...]:
     if not entries:
         return ()
     # Only where something was seen beyond the two accuracies.
@@ -189,7 +190,7 @@ def _repairs(label: str, entries: list[Mapping[str, Any]]) -> tuple[Grid, ...]:
     seen = ("what was seen",) if told else ()
     return (
         Grid(
-            f"What was changed in the evaluation of {label}, and what it bought",
+            f"What was changed in the evaluation of {source.label}, and what it bought",
             ("finding", "change", "n", "before, %", "after, %", "outcome", *seen),
             ("phrase", "phrase", *("number",) * 3, "word", *("phrase" for _ in seen)),
             rows,
@@ -197,6 +198,7 @@ def _repairs(label: str, entries: list[Mapping[str, Any]]) -> tuple[Grid, ...]:
                 "n pilot samples that are right without attack: what all before the change left of "
                 "them, and what is left with it. What is kept was added to the attacks of the run.",
             ),
+            f"repairs-{source.key}",
         ),
     )
 
@@ -205,4 +207,4 @@ def _share(value: Any) -> str:
     """An accuracy in per cent; what is no number as it stands."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return "" if value is None else str(value)
-    return f"{100 * value:.1f}" if math.isfinite(value) else ""
+    return percent(value, None) if math.isfinite(value) else ""

@@ -139,12 +139,14 @@ def _grid(
         tuple(widths),
         tuple(lines),
         tuple(_notes(source, measures, len(classes), bool(taken))),
+        f"by-class-{source.key}",
     )
 
 
 def _notes(source: Source, measures: Sequence[Measure], classes: int, taken: bool) -> list[str]:
     """What the table's numbers mean, and whether the classes differ by more than chance."""
     notes = [SAMPLED if source.proves else CLUSTERED if source.draws else EXACT]
+    notes += [f"Certified: proved by {m.by}." for m in measures if m.by]
     last = measures[1 if len(measures) > 1 else 0]
     if classes > SHOWN:
         notes.append(

@@ -5,16 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from robustcode.corrupted import CLEAN, notes_of
+from robustcode.corrupted import CLEAN, calibrations_of, errors_of, notes_of, sentence_of
 from robustcode.reports.figures.corruptions import Errors, Reliability
-from robustcode.reports.grids import CLUSTERED, SAMPLED, Grid, counted, percent
+from robustcode.reports.grids import CLUSTERED, Grid, counted, percent
 from robustcode.reports.parts import Part
 from robustcode.reports.table import Row, Source
 
 KIND = "corruption"
-MEANS = (
-    "A mean is over severities, then over corruptions; in its interval a sample counts once, "
-    "however often it was spoilt."
+MEANS = "A mean is a plain one over the severities and corruptions that it is of."
+# See statistics.clustered, of which a count of samples right or wrong is a special case.
+ONCE = (
+    "In the interval of a mean over corruptions a sample is one cluster, however often it was "
+    "spoilt: it is Clopper-Pearson's for as many independent samples as would leave the mean as "
+    "uncertain, an approximation."
+)
+CLEAN_EXACT = "The interval of the clean error is Clopper-Pearson's at 95 %, which is exact."
+SPEAKS = "Intervals speak of the draw of the n samples only."
+LOSS_INTERVALS = (
+    "Intervals are the mean plus and minus 1.96 standard errors, samples taken for independent and "
+    "each counted once: for few samples a rough one."
+)
+CALIBRATED = (
+    "The interval of the clean calibration error is at 95 %, by the noncentral chi-squared "
+    "distribution: an approximation that takes the bins for fixed."
 )
 LOSSES = "NLL is the mean negative logarithm of the label's probability, in nats."
 DEBIASED = (
@@ -27,6 +40,12 @@ ECE = (
     "ECE is the mean distance over 15 bins of equal width, as papers print it. It is too large, "
     "the more so the fewer samples there are, and is here for comparison only; a mean of it over "
     "batches, which some papers print, is larger still."
+)
+ROOTS = (
+    "The column and the lines of means are root mean squares, not means: the roots of the means of "
+    "the cells' squared errors, whose biases are removed first, so that some of them are below 0 "
+    "though the cell shows 0. They have no interval, since cells share their samples. Those of ECE "
+    "are plain means."
 )
 CSV = "The rows of this section in CSV and JSON have accuracies, which are 1 less these errors."
 
@@ -57,24 +76,7 @@ def part_of(source: Source, place: int) -> Part | None:
 
 def corruption_verdict(source: Source) -> str:
     """A run of corruptions in two sentences."""
-    summary = source.run.summary
-    means, count = summary["corruption_means"], summary["samples"]
-    named = means["corruptions"]
-    worst = min(named, key=lambda name: named[name]["accuracy"])
-    many = counted(len(named), "corruption")
-    said = (
-        f"{source.label}, on {counted(count, 'sample')} of {source.fact('data')}: error "
-        f"{_error(summary['clean'], count)} on clean images and {_error(means['all'], count)} as "
-        f"the mean of {many} at their severities, most under {worst}: "
-        f"{_error(named[worst], count)}."
-    )
-    clean, mean = summary["clean"]["calibration"], means["all"]["calibration"]
-    if clean is None or mean is None:
-        return said
-    return (
-        f"{said} Its calibration error is {percent(clean, count)} % on clean images and "
-        f"{percent(mean, count)} % on corrupted ones."
-    )
+    return sentence_of(source.run.summary, source.label, source.fact("data"))
 
 
 def rows_of(source: Source) -> Iterator[Row]:
@@ -142,46 +144,53 @@ def _confidences(
 def _grids(source: Source) -> Iterator[Grid]:
     """Error; NLL; calibration error: fifteen by five, with means."""
     count = source.run.summary["samples"]
-    sampled = CLUSTERED if source.draws else SAMPLED
+    sampled = [CLUSTERED] if source.draws else [CLEAN_EXACT, SPEAKS]
     yield _grid(
         source,
+        "error",
         f"Error under corruptions, %: {source.label} on {counted(count, 'sample')}",
         lambda entry: percent(1 - entry["accuracy"], count),
-        {"95 % interval, %": lambda entry: _interval(entry, count)},
-        (sampled, MEANS),
+        {"95 % interval, %": lambda entry: errors_of(entry, count)},
+        (MEANS, *sampled, ONCE),
     )
     yield _grid(
         source,
+        "nll",
         f"Negative log-likelihood under corruptions, nats: {source.label} on "
         f"{counted(count, 'sample')}",
         lambda entry: _decimal(entry["nll"]),
         {"95 % interval": _losses},
-        (LOSSES, "Intervals are of the normal distribution."),
+        (LOSSES, MEANS, LOSS_INTERVALS),
     )
     yield _grid(
         source,
+        "calibration",
         f"Calibration error under corruptions, %: {source.label} on {counted(count, 'sample')}",
         lambda entry: percent(entry["calibration"], count),
         {
-            "95 % interval, %": lambda entry: _calibrations(entry, count),
+            "95 % interval, %": lambda entry: calibrations_of(entry, count),
             "ECE, %": lambda entry: percent(entry["ece"], count),
         },
         (
             DEBIASED,
+            CALIBRATED,
+            ROOTS,
             ECE,
-            "Means are root mean squares here, and without interval: their cells share their "
-            "samples.",
         ),
+        "root mean square",
     )
 
 
 def _grid(
     source: Source,
+    measure: str,
     caption: str,
     told: Told,
     beside: Mapping[str, Told],
     notes: Sequence[str],
+    middle: str = "mean",
 ) -> Grid:
+    """A line for each corruption; ``middle`` is what its last column and lines are of its cells."""
     summary = source.run.summary
     means = summary["corruption_means"]
     cells = {(c["corruption"], c["severity"]): c for c in summary["corruptions"]}
@@ -197,38 +206,22 @@ def _grid(
         own = [told(cells[name, severity]) for severity in severities]
         lines.append(line(name, groups[name], own, mean))
     if len(means["groups"]) > 1:
-        lines += [line("mean", group, none, mean) for group, mean in means["groups"].items()]
-    lines.append(line("mean", "all", none, means["all"]))
-    headers = ("corruption", "group", *map(str, severities), "mean", *beside)
+        lines += [line(middle, group, none, mean) for group, mean in means["groups"].items()]
+    lines.append(line(middle, "all", none, means["all"]))
+    headers = ("corruption", "group", *map(str, severities), middle, *beside)
     return Grid(
         caption,
         headers,
         ("word", "word", *["number"] * (len(headers) - 2)),
         tuple(map(tuple, lines)),
         tuple(notes),
+        f"corruption-{measure}-{source.key}",
     )
-
-
-def _error(entry: Mapping[str, Any], count: int) -> str:
-    """An error in a sentence."""
-    value = percent(1 - entry["accuracy"], count)
-    return f"{value} % (95 % interval {_interval(entry, count)} %)"
-
-
-def _interval(entry: Mapping[str, Any], count: int) -> str:
-    return f"{percent(1 - entry['high'], count)} to {percent(1 - entry['low'], count)}"
 
 
 def _losses(entry: Mapping[str, Any]) -> str:
     low, high = entry.get("nll_low"), entry.get("nll_high")
     return "" if low is None or high is None else f"{_decimal(low)} to {_decimal(high)}"
-
-
-def _calibrations(entry: Mapping[str, Any], count: int) -> str:
-    low, high = entry.get("calibration_low"), entry.get("calibration_high")
-    if low is None or high is None:
-        return ""
-    return f"{percent(low, count)} to {percent(high, count)}"
 
 
 def _decimal(value: float | None) -> str:

@@ -17,6 +17,8 @@ from robustcode.reports.grids import (
     first_of,
     interval_of,
 )
+from robustcode.reports.names import slug
+from robustcode.reports.sections.origins import NEEDED
 from robustcode.reports.table import Row, Source, as_text, name_of
 
 MONOTONE = (
@@ -79,7 +81,9 @@ def _held(source: Source) -> list[str]:
     """What must not differ along a curve: the defence, the samples, the attacks."""
     named = ("model", "defense", "data", "samples", "indices", "adversary", "max_passes")
     facts = [source.fact(name) for name in named]
-    inputs = [source.run.manifest.get(name) for name in ("checkpoint_sha256", "data_sha256")]
+    inputs = [source.run.manifest.get(name) for name in NEEDED]
+    if not all(inputs):  # what is not known is the same as nothing else
+        inputs = [source.label]
     # The attack that goes on from the last point is there on all points but the first.
     attacks = [
         {"name": attack["name"], **(attack.get("settings") or {})}
@@ -116,6 +120,7 @@ def curve_grid(series: Series, rows: Mapping[str, Sequence[Row]]) -> Grid:
         ("text", *("number",) * 5),
         tuple(lines),
         (*notes, AFTER_BUDGET) if unfinished else tuple(notes),
+        f"curve-{slug(series.name)}-{slug(series.norm)}",
     )
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from robustcode.reports.grids import listed
 from robustcode.reports.sections.checks import explained_by
 from robustcode.reports.table import Source, as_text, tables
 from robustcode.summary import ANSWERED
@@ -63,17 +65,30 @@ def _weaknesses(source: Source) -> list[Weakness]:
     return [*found, *_silenced(source), *_unattacked(source)]
 
 
+def silenced(source: Source) -> list[str]:
+    """The codes of what summary.json tells of and findings.json does not: one was altered.
+
+    The summary lists findings with their severities, and the checks with how each went.
+    """
+    told = Counter(map(_graded, tables(source.run.findings)))
+    said = Counter(map(_graded, tables(source.run.summary.get("findings"))))
+    lost = [code for _, code in said - told]
+    codes = {code for _, code in told}
+    for line in tables(source.run.summary.get("checks")):
+        if line.get("status") in ("failure", "warning") and str(line.get("code")) not in codes:
+            lost.append(str(line.get("code")))
+    return list(dict.fromkeys(lost))
+
+
+def _graded(finding: Mapping[str, Any]) -> tuple[str, str]:
+    return str(finding.get("severity")), str(finding.get("code"))
+
+
 def _silenced(source: Source) -> list[Weakness]:
-    """Checks that found something of which findings.json has nothing."""
-    told = {finding.get("code") for finding in source.run.findings}
-    lost = [
-        str(line.get("code"))
-        for line in tables(source.run.summary.get("checks"))
-        if line.get("status") in ("failure", "warning") and line.get("code") not in told
-    ]
+    lost = silenced(source)
     if not lost:
         return []
-    what = f"summary.json says that {', '.join(lost)} found something, findings.json does not."
+    what = f"summary.json tells of {listed(lost)}, findings.json does not in the same way."
     remedy = "Run the command again into another folder; one of the two files was altered."
     return [Weakness(source.label, "findings-disagree", "failure", what, remedy, "", "")]
 

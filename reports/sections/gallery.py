@@ -15,6 +15,7 @@ from robustcode.reports.numbers.inputs import Inputs
 from robustcode.reports.numbers.picture import Triple, triple
 from robustcode.reports.parts import Part
 from robustcode.reports.table import Source
+from robustcode.verdicts import refused
 
 MOST = 24  # pictures on a page
 FEWEST = 4  # of a run, where many share a page
@@ -36,8 +37,9 @@ class Picture:
         after: what the proposal was taken for; empty for no class.
         attack: whose proposal it is.
         distance: between the two, with the norm it is measured in.
-        right: how many of the judge's draws were right before and after; empty without chance.
-        broken: whether the proposal broke the defence.
+        wrong: in how many of the judge's draws the proposal was wrong; empty without chance.
+        wrong_before: in how many of them the sample was.
+        verdict: what came of the proposal: broken, stood, or refused; see verdicts.VERDICTS.
         triple: what is seen.
     """
 
@@ -48,9 +50,26 @@ class Picture:
     after: str
     attack: str
     distance: str
-    right: str
-    broken: bool
+    wrong: str
+    wrong_before: str
+    verdict: str
     triple: Triple
+
+    @property
+    def broken(self) -> bool:
+        """Whether the proposal broke the defence."""
+        return self.verdict == "broken"
+
+    @property
+    def titles(self) -> tuple[str, str, str]:
+        """What stands under the three pictures: only what broke the defence is adversarial."""
+        held = "vote still right" if self.wrong else "still right"
+        last = {"broken": "adversarial", "refused": "as attacked, refused"}
+        return (
+            "clean",
+            f"change × {self.triple.times}",
+            last.get(self.verdict, f"as attacked, {held}"),
+        )
 
     @property
     def alt(self) -> tuple[str, str, str]:
@@ -141,21 +160,24 @@ def _candidates(source: Source, inputs: Inputs) -> pd.DataFrame:
     share = rows["correct"].astype(float)
     # By the decision of most draws. A detector that refuses what was changed is right.
     taken = rows["prediction"].astype(float)
-    broken = taken != rows["label"]
-    if source.run.summary.get("detector"):
-        broken &= taken.notna()
+    turned_away = refused(rows, source.draws)
+    broken = (taken != rows["label"]) & ~turned_away
+    verdict = np.select([broken, turned_away], ["broken", "refused"], "stood")
     places = {name: place for place, name in enumerate(dict.fromkeys(records["attack"]))}
     attack = rows["carried"].fillna(rows["attack"])
-    return rows.assign(share=share, broken=broken, attack=attack, place=attack.map(places))
+    return rows.assign(
+        **{"share": share, "broken": broken, "verdict": verdict},
+        **{"attack": attack, "place": attack.map(places)},
+    )
 
 
 def _picture(source: Source, place: int, inputs: Inputs, row: pd.Series) -> Picture:
     sample, draws = int(row["sample"]), source.draws
     x, x_adv = inputs.pair(sample)
-    right = ""
+    wrong, before = "", ""
     if draws is not None:
-        before, after = (round(float(row[name]) * draws) for name in ("clean_correct", "correct"))
-        right = f"right in {after} of {draws} draws, in {before} before"
+        right = [round(float(row[name]) * draws) for name in ("clean_correct", "correct")]
+        wrong, before = f"{draws - right[1]} of {draws} draws", str(draws - right[0])
     return Picture(
         f"sample-{place}-{sample}",
         sample,
@@ -164,8 +186,9 @@ def _picture(source: Source, place: int, inputs: Inputs, row: pd.Series) -> Pict
         _class(source, row["prediction"]),
         _short(str(row["attack"])),
         f"{source.norm} {float(row['distance']):.3g}",
-        right,
-        bool(row["broken"]),
+        wrong,
+        before,
+        str(row["verdict"]),
         triple(x, x_adv),
     )
 
@@ -186,8 +209,9 @@ def _short(name: str) -> str:
 
 def _named(picture: Picture) -> str:
     """What stands above a picture on paper: the attack first, since long names are cut."""
-    became = f"to {picture.after or 'no class'}" if picture.broken else "stood"
-    return f"{picture.attack}: {picture.before} {became}, change x {picture.triple.times}"
+    became = f"to {picture.after or 'no class'}" if picture.broken else picture.verdict
+    wrong = f", wrong in {picture.wrong}" if picture.wrong else ""
+    return f"{picture.attack}: {picture.before} {became}{wrong}, change x {picture.triple.times}"
 
 
 def _how_chosen(pool: pd.DataFrame, chosen: pd.DataFrame, random: bool) -> str:
@@ -209,6 +233,8 @@ def _how_shown(pictures: Sequence[Picture]) -> list[str]:
         "grey, which is no change, enlarged by the factor under it; the largest fills the range. "
         "Pictures have 8 bits a value; what was judged was not rounded."
     ]
+    if not all(picture.broken for picture in pictures):
+        said.append("What stood under these attacks may fall to another: a failure is no proof.")
     triples = [picture.triple for picture in pictures]
     if (shrunk := max(one.shrunk for one in triples)) > 1:
         said.append(

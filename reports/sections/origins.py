@@ -6,15 +6,22 @@ from dataclasses import dataclass
 
 from robustcode.reports.table import Source, as_text
 
-# Keys of the manifest, and what they are called; git is of the checkout that robustcode ran from.
-FACTS = {
-    "device": "device",
+# Keys of the manifest with the sha256 of what went in, as far as a run has such things: every
+# format that tells what a run is of tells all of them, and what they are called.
+HASHES = {
     "checkpoint_sha256": "checkpoint sha256",
+    "model_code_sha256": "model code sha256",
+    "code_sha256": "components' code sha256",
+    "defense_files_sha256": "defence's files sha256",
+    "mates_sha256": "batch mates sha256",
+    "corruption_files_sha256": "corruptions' files sha256",
+    "module_code_sha256": "sha256 of the code passed in",
     "data_sha256": "data sha256",
-    "git": "robustcode's git",
-    "versions": "versions",
-    "schema": "schema",
 }
+# Likewise with what they ran on; git is of the checkout that robustcode ran from.
+FACTS = {"device": "device", **HASHES, "git": "robustcode's git", "versions": "versions"}
+# Without these it is not known what was evaluated: two runs that lack them are not the same.
+NEEDED = ("checkpoint_sha256", "data_sha256")
 SHOWN = 12  # files of a data set that are listed before "and n more"
 
 
@@ -29,15 +36,37 @@ class Origin:
 
 def origin_of(source: Source) -> Origin:
     """The spec of a run and what else decided its numbers."""
-    manifest = source.run.manifest
-    facts = [("seed", as_text(source.run.spec.get("seed")))]
-    for name, called in FACTS.items():
-        value = manifest.get(name)
-        if isinstance(value, dict) and len(value) > SHOWN:
-            kept = dict(list(value.items())[:SHOWN])
-            text = f"{as_text(kept)} and {len(value) - SHOWN} more"
-        else:
-            text = as_text(value)
-        facts.append((called, text))
+    facts = [("seed", as_text(source.run.spec.get("seed"))), *facts_of(source)]
+    facts.append(("schema", as_text(source.run.manifest.get("schema"))))
     spec = (source.run.path / "spec.toml").read_text(errors="replace")
     return Origin(source.label, tuple((name, text) for name, text in facts if text), spec)
+
+
+def same_inputs(one: Source, other: Source) -> bool:
+    """Whether two runs are known to be of the same weights, code, files and data.
+
+    Each names the code of its own attacks too: of components what both name must be the same. The
+    clean images that a defence draws mates from hang on the samples and are not compared.
+    """
+    first, second = one.run.manifest, other.run.manifest
+    if not all(manifest.get(name) for manifest in (first, second) for name in NEEDED):
+        return False
+    codes = [manifest.get("code_sha256") or {} for manifest in (first, second)]
+    shared = set(codes[0]) & set(codes[1])
+    whole = (*NEEDED, "model_code_sha256", "defense_files_sha256")
+    return all(first.get(name) == second.get(name) for name in whole) and all(
+        codes[0][name] == codes[1][name] for name in shared
+    )
+
+
+def facts_of(source: Source) -> list[tuple[str, str]]:
+    """Each of FACTS that a run has, by what it is called, as text; of many files the first few."""
+    told = []
+    for name, called in FACTS.items():
+        value, more = source.run.manifest.get(name), ""
+        if isinstance(value, dict) and len(value) > SHOWN:
+            more = f" and {len(value) - SHOWN} more"
+            value = dict(list(value.items())[:SHOWN])
+        if text := as_text(value):
+            told.append((called, f"{text}{more}"))
+    return told

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from robustcode.reports.comparison.comparable import UNLIKE, attacked_alike
+from robustcode.reports.comparison.comparable import doubt_of
 from robustcode.reports.comparison.compare import Comparison
 from robustcode.reports.grids import (
     counted,
@@ -16,8 +16,8 @@ from robustcode.reports.grids import (
 )
 from robustcode.reports.sections.findings import Weakness
 from robustcode.reports.table import Row, Source
+from robustcode.wording import DOUBTS
 
-WARNINGS = {"failure": "Do not rely on {}", "warning": "The evidence for {} is weakened"}
 NAMED = 4  # runs at which a verdict no longer names those that are concerned
 
 
@@ -72,7 +72,7 @@ def group_verdict(group: Comparison, rows: dict[str, list[Row]]) -> str:
     if len(worst) < 2:
         return f"{setting}, fewer than two of the runs were attacked."
     best, least = (pick(worst, key=lambda row: row.value or 0) for pick in (max, min))
-    doubt = "" if attacked_alike(group.members) else f" {UNLIKE}"
+    doubt = f" {doubt}" if (doubt := doubt_of(group.members)) else ""
     if best.value == least.value:
         same = f"all attacked runs keep the same worst-case accuracy, {stated(best)}"
         return f"{setting}, {same}.{doubt}"
@@ -120,7 +120,7 @@ def not_begun(threats: Sequence[str]) -> str:
 
 def warning(findings: Sequence[Weakness], runs: int) -> str:
     """The end of the verdict: what the reader must know before believing it, and of which runs."""
-    for severity, said in WARNINGS.items():
+    for severity, said in DOUBTS.items():
         grave = [finding for finding in findings if finding.severity == severity]
         if grave:
             concerned = list(dict.fromkeys(finding.run for finding in grave))

@@ -23,6 +23,7 @@
   let open = null; // the row whose record is open
   let leaving = false; // the record was left for the gallery
   let timer = null;
+  let lost = ""; // what was asked for and is not there
 
   const count = (value) => value.toLocaleString("en-US");
   const plural = (value, word) => `${count(value)} ${word}${value === 1 ? "" : "s"}`;
@@ -42,7 +43,7 @@
     const rows = source.sample.length;
     const names = ["class", "clean", "verdict", "worst", "share", "bracket"];
     const numbers = ["radius", "bound", "draws", "forwards", "backwards"];
-    const table = { ...source, rows };
+    const table = { ...source, rows, wrong: source.verdicts.indexOf("wrong without attack") };
     for (const name of [...names, ...(source.kind === "certificates" ? numbers : [])])
       if (source[name] !== undefined) table[name] = spread(source[name], rows);
     table.by = (source.by ?? []).map((attack) => {
@@ -115,9 +116,8 @@
   // An attack that was ended by a limit says nothing.
   const known = (table, attack, row) => table.by[attack].made[row] !== LIMITED;
   const LIMITED = 1; // a place in made, as in samples.py
-  const WRONG = 4; // a place in a run's verdicts, as in samples.py
   const brokenBy = (table, attack, row) =>
-    table.verdict[row] !== WRONG && known(table, attack, row) && !table.by[attack].held[row];
+    table.verdict[row] !== table.wrong && known(table, attack, row) && !table.by[attack].held[row];
 
   // ---- filters
 
@@ -138,35 +138,55 @@
     return ranges;
   };
 
-  // The conditions that the filters state; a filter that cannot be read is marked and left out.
+  // What a filter is called in a sentence, by what it is set to.
+  const RELATIONS = { broken: "broken by ", only: "only by " };
+  const named = (name, value) => {
+    if (name === "attack") {
+      const [how, ...attack] = value.split(":");
+      if (how === "worst") return `worst attack ${quoted(attack.join(":"))}`;
+      return `attack ${quoted((RELATIONS[how] ?? how) + attack.join(":"))}`;
+    }
+    if (name === "class") return `class ${quoted(run.names.get(value) ?? value)}`;
+    if (name === "from" || name === "to") return `${run.measure} ${name} ${value}`;
+    return name === "sample" ? `samples ${value}` : `${name} ${quoted(value)}`;
+  };
+  const quoted = (text) => `"${text}"`;
+  const listing = (words, last = "and") =>
+    [words.slice(0, -1).join(", "), ...words.slice(-1)].filter(Boolean).join(` ${last} `);
+
+  // The filters that are set, by name, each with what holds of a row that passes it; one that
+  // cannot be read is marked and left out.
   const conditions = () => {
     const table = run;
     const found = [];
     const unread = [];
     const given = (name) => field[name].value.trim();
+    const add = (name, holds) => found.push({ name, said: named(name, given(name)), holds });
     const mark = (name, wrong) => {
       field[name].setAttribute("aria-invalid", wrong ? "true" : "false");
       if (wrong) unread.push(given(name));
     };
     if (given("class") !== "") {
       const wanted = Number(given("class"));
-      found.push((row) => table.class[row] === wanted);
+      add("class", (row) => table.class[row] === wanted);
     }
     if (given("verdict") !== "") {
       const wanted = table.verdicts.indexOf(given("verdict"));
-      found.push((row) => table.verdict[row] === wanted);
+      add("verdict", (row) => table.verdict[row] === wanted);
     }
     if (given("bracket") !== "" && table.bracket) {
       const wanted = table.states.indexOf(given("bracket"));
-      found.push((row) => table.bracket[row] === wanted);
+      add("bracket", (row) => table.bracket[row] === wanted);
     }
     if (given("attack") !== "") {
       const [how, ...name] = given("attack").split(":");
       const attack = table.attacks.indexOf(name.join(":"));
       const others = table.by.map((_, other) => other).filter((other) => other !== attack);
-      if (how === "worst") found.push((row) => table.worst[row] === attack);
-      else found.push((row) => brokenBy(table, attack, row));
-      if (how === "only") found.push((row) => !others.some((one) => brokenBy(table, one, row)));
+      const alone = (row) => !others.some((one) => brokenBy(table, one, row));
+      add("attack", (row) => {
+        if (how === "worst") return table.worst[row] === attack;
+        return brokenBy(table, attack, row) && (how !== "only" || alone(row));
+      });
     }
     for (const [name, outside] of [
       ["from", (value, end) => value < end],
@@ -175,16 +195,35 @@
       const end = numberOf(given(name));
       mark(name, end === null && given(name) !== "");
       if (end === null) continue;
-      found.push((row) => {
+      add(name, (row) => {
         const value = table.at.distance(row);
         return value !== null && !outside(value, end);
       });
     }
     const ranges = rangesOf(given("sample"));
     mark("sample", ranges === null);
-    if (ranges?.length)
-      found.push((row) => ranges.some(([a, b]) => table.sample[row] >= a && table.sample[row] <= b));
+    const within = (number) => ranges.some(([a, b]) => number >= a && number <= b);
+    if (ranges?.length) add("sample", (row) => within(table.sample[row]));
     return { found, unread };
+  };
+
+  const passing = (filters) => {
+    const rows = [];
+    for (let row = 0; row < run.rows; row += 1)
+      if (filters.every(({ holds }) => holds(row))) rows.push(row);
+    return rows;
+  };
+
+  // Which of the filters it is that leaves no sample.
+  const reason = (filters) => {
+    const alone = filters.filter((one) => passing([one]).length === 0);
+    if (alone.length) return ` No sample passes ${listing(alone.map(({ said }) => said), "or")}.`;
+    const without = filters
+      .map((one) => [one.said, passing(filters.filter((other) => other !== one)).length])
+      .filter(([, size]) => size > 0)
+      .map(([said, size]) => `without ${said} there ${size === 1 ? "is" : "are"} ${count(size)}`);
+    const all = ` No sample passes ${listing(filters.map(({ said }) => said))} together`;
+    return without.length ? `${all}: ${listing(without)}.` : `${all}.`;
   };
 
   const compare = (key, down) => {
@@ -201,9 +240,7 @@
 
   const filter = () => {
     const { found, unread } = conditions();
-    shown = [];
-    for (let row = 0; row < run.rows; row += 1)
-      if (found.every((holds) => holds(row))) shown.push(row);
+    shown = passing(found);
     if (sort.key !== "sample" || sort.down) shown.sort(compare(sort.key, sort.down));
     const more =
       run.missing === null
@@ -212,8 +249,12 @@
           ? `; ${count(run.missing)} more have no record`
           : "";
     const left = unread.length ? ` "${unread.join('", "')}" cannot be read and is left out.` : "";
+    const empty = shown.length === 0;
     element("count").textContent =
-      `${count(shown.length)} of ${plural(run.rows, "sample")}${more}.${left}`;
+      `${count(shown.length)} of ${plural(run.rows, "sample")}${more}.` +
+      `${empty ? reason(found) : ""}${left}${lost}`;
+    for (const part of [scroll, pages]) part.hidden = empty;
+    element("empty").hidden = !empty;
   };
 
   // ---- the table
@@ -284,16 +325,15 @@
         .filter(([, size]) => size > 0)
         .map(([name, size]) => [name, `${name} (${count(size)})`]);
     const classes = [...new Set(run.class)].sort((a, b) => a - b);
-    options(field.class, "all classes", [
-      ["", classes.map((value) => [value, className(run, value)])],
-    ]);
+    run.names = new Map(classes.map((value) => [String(value), className(run, value)]));
+    options(field.class, "all classes", [["", [...run.names]]]);
     options(field.verdict, "all verdicts", [["", tally(run.verdict, run.verdicts)]]);
     options(field.bracket, "all", [["", run.bracket ? tally(run.bracket, run.states) : []]]);
     const attacks = run.attacks ?? [];
     const grouped = [
       ["worst attack", "worst", ""],
-      ["broken by", "broken", "broken by "],
-      ["broken by no other than", "only", "only by "],
+      ["broken by", "broken", RELATIONS.broken],
+      ["broken by no other than", "only", RELATIONS.only],
     ].filter(([, how]) => how !== "only" || attacks.length > 1);
     options(
       field.attack,
@@ -305,6 +345,7 @@
     );
     field.bracket.parentElement.hidden = !run.bracket;
     field.attack.parentElement.hidden = attacks.length === 0;
+    run.measure = run.radius ? "radius" : "distance";
     element("from-label").textContent = run.radius ? "Radius from" : "Distance from";
     const draws = run.draws ? `, ${plural(run.draws, "draw")} each` : "";
     const lack =
@@ -314,8 +355,42 @@
           ? `; ${count(run.missing)} of ${plural(run.rows + run.missing, "sample")} are missing`
           : "";
     element("caption").textContent = `Samples of ${run.run} in ${run.threat}${draws}${lack}`;
-    sort = { key: "sample", down: false };
     page = 0;
+  };
+
+  // What makes a filter another one, though it is set to the same: a class of another name, a
+  // distance in another norm.
+  const sense = (name, value) => {
+    if (name === "class") return run.names.get(value);
+    return name === "from" || name === "to" ? `${run.measure} ${run.threat.split(":")[0]}` : "";
+  };
+
+  // Sets the filters to those of ``wanted``, and says which of them this run does not have.
+  const set = (wanted) => {
+    const off = [];
+    for (const name of FIELDS) field[name].value = "";
+    for (const { name, value, said, sense: meant } of wanted) {
+      field[name].value = value;
+      if (field[name].selectedIndex !== -1 && sense(name, value) === meant) continue;
+      field[name].value = "";
+      off.push(said);
+    }
+    lost = off.length ? ` Not in this run and switched off: ${listing(off)}.` : "";
+  };
+
+  const described = (name, value) => ({
+    ...{ name, value },
+    ...{ said: named(name, value), sense: sense(name, value) },
+  });
+
+  // Another run, under the same filters.
+  const change = (place) => {
+    const given = FIELDS.filter((name) => field[name].value.trim() !== "");
+    const wanted = given.map((name) => described(name, field[name].value));
+    show(place);
+    set(wanted);
+    if (sort.key !== "sample" && !run.columns.some(([key]) => key === sort.key))
+      sort = { key: "sample", down: false };
   };
 
   // ---- one sample's record
@@ -482,18 +557,18 @@
     if (!location.hash.startsWith(PREFIX)) return false;
     const kept = new URLSearchParams(location.hash.slice(PREFIX.length));
     show(runs.findIndex((one) => String(one.place) === kept.get("run")));
-    for (const name of FIELDS) {
-      field[name].value = kept.get(name) ?? "";
-      // A choice that this run does not offer is none.
-      if (field[name].selectedIndex === -1) field[name].value = "";
-    }
+    set(FIELDS.filter((name) => kept.has(name)).map((name) => described(name, kept.get(name))));
+    if (kept.has("run") && String(run.place) !== kept.get("run"))
+      lost += ` No run ${kept.get("run")} is on this page: this is another.`;
     const key = (kept.get("sort") ?? "sample").replace(/^-/, "");
+    sort = { key: "sample", down: false };
     if (key === "sample" || run.columns.some(([name]) => name === key))
       sort = { key, down: (kept.get("sort") ?? "").startsWith("-") };
     page = (Number.parseInt(kept.get("page"), 10) || 1) - 1;
     update();
     const row = run.sample.findIndex((number) => String(number) === kept.get("record"));
     if (row >= 0) openRecord(row);
+    else box.close();
     return true;
   };
 
@@ -501,15 +576,18 @@
 
   form.addEventListener("submit", (event) => event.preventDefault());
   form.addEventListener("input", (event) => {
+    lost = "";
     if (event.target === field.run)
-      show(runs.findIndex((one) => String(one.place) === field.run.value));
+      change(runs.findIndex((one) => String(one.place) === field.run.value));
     page = 0;
     update();
   });
   form.addEventListener("reset", (event) => {
     event.preventDefault(); // the run stays
-    for (const name of FIELDS) field[name].value = "";
+    set([]);
     page = 0;
+    // The button that was pressed may go away, and the focus with it.
+    if (element("empty").contains(document.activeElement)) element("count").focus();
     update();
   });
   scroll.addEventListener("click", (event) => {

@@ -11,10 +11,15 @@ from typing import Any
 import pytest
 import tomli_w
 
+from robustcode.errors import StoreError
 from robustcode.reports import report
 from robustcode.reports.drawing import drawn
 from robustcode.reports.figures.small import Plot, Sizes
 from robustcode.reports.formats.web import TEMPLATES
+from robustcode.reports.gating.refusals import refuse_altered
+from robustcode.reports.sections.findings import silenced, weaknesses
+from robustcode.reports.table import sources
+from robustcode.store import load_run
 from robustcode.summary import ANSWERED, OUTCOMES, tally
 
 HOSTILE = '<script>alert(1)</script> \\input{x} & 5% _ $x^2$ | `a` "q" [l](h) **b** #1 \u202e=1+1'
@@ -292,3 +297,18 @@ def test_a_tally_counts_every_outcome_and_hides_none() -> None:
     assert tally([]) == ""
     assert tally(["passed", "odd", "failure", "passed"]) == "1 odd, 1 failure, 2 passed"
     assert tally(["not applicable"] * 2 + ["warning"] * 2) == "2 warnings, 2 do not apply"
+
+
+@pytest.mark.parametrize("kept", [[], [{"code": "zero-gradient", "severity": "info"}]])
+def test_a_finding_that_was_altered_is_missed(kept: list[dict[str, str]], tmp_path: Path) -> None:
+    """Whether it was taken out of findings.json or made to look harmless there."""
+    found = {"code": "zero-gradient", "severity": "failure", "what": "It is.", "remedy": "Look."}
+    folder = run_with(tmp_path / "run", findings=[found])
+    whole, *_ = sources([load_run(folder)])
+    assert silenced(whole) == []
+    (folder / "findings.json").write_text(json.dumps(kept))
+    altered, *_ = sources([load_run(folder)])
+    assert silenced(altered) == ["zero-gradient"]
+    assert "findings-disagree" in [finding.code for finding in weaknesses([altered])]
+    with pytest.raises(StoreError, match=r"finding 'zero-gradient' and findings\.json does not"):
+        refuse_altered(altered)

@@ -22,8 +22,8 @@ from robustcode.cli import app, call
 from robustcode.errors import ConfigError, StoreError
 from robustcode.partial import Gap
 from robustcode.records import Record, table_of, to_lines
+from robustcode.reports.gating.asked import share
 from robustcode.reports.gating.baseline import Loss
-from robustcode.reports.gating.gate import share
 from robustcode.reports.gating.measured import What
 from robustcode.statistics import Difference, mcnemar, paired_difference
 from robustcode.summary import summarise
@@ -143,7 +143,8 @@ def test_a_run_that_keeps_what_it_must_passes_in_one_sentence(
     run = a_run(tmp_path / "run", right(180, 200))
     code, lines, errors = gate(run, "--min-robust", ".8", "--min-clean", "90%")
     assert (code, errors) == (0, "")
-    assert [line.partition(":")[0] for line in lines[:-1]] == ["holds"] * 3
+    assert [line.partition(":")[0] for line in lines[:-1]] == ["holds"] * 2
+    assert not any("worst-case" in line for line in lines[:-1]), "it is said once"
     assert lines[-1].startswith(f"{run} passes the gate, 3 of 3: worst-case accuracy of 90.0 %")
 
 
@@ -154,7 +155,7 @@ def test_a_run_whose_lower_end_falls_short_fails_in_one_sentence(
     run = a_run(tmp_path / "run", right(180, 200))
     code, lines, errors = gate(run, "--min-robust", "0.9", "--min-clean", ".9")
     assert (code, errors) == (1, "")
-    assert [line.partition(":")[0] for line in lines[:-1]] == ["fails", "holds", "holds"]
+    assert [line.partition(":")[0] for line in lines[:-1]] == ["holds", "holds"]
     assert lines[-1] == (
         f"{run} fails the gate, 1 of 3: worst-case accuracy of 90.0 % (95 % interval 85.0 to "
         "93.8 %, 200 samples, the worst of 1 attack in linf:0.1) has its lower end at 85.0 %, "
@@ -178,12 +179,16 @@ def test_a_share_is_read_as_it_is_written(text: Any) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("45", "min_robust = 45 is not a share between 0 and 1; was it a percentage? Then write"),
+        (
+            "30",
+            "--min-robust = 30 is not a share between 0 and 1; was it a percentage? Then write "
+            "30% or 0.3",
+        ),
         ("-0.1", "not a share"),
         ("nan", "not a share"),
         ("inf", "not a share"),
         ("120%", "not a share"),
-        ("most", "is not a number"),
+        ("most", "--min-robust = 'most' is not a number; write 45% or 0.45"),
     ],
 )
 def test_what_is_no_share_is_refused(text: str, said: str, gate: Command, tmp_path: Path) -> None:
@@ -201,7 +206,10 @@ def test_an_alpha_that_is_no_probability_is_refused(
     run = a_run(tmp_path / "run", right(3, 4))
     code, _, errors = gate(run, "--min-robust", ".1", "--alpha", alpha)
     assert code == 2
-    assert "alpha" in errors
+    assert f"--alpha = {alpha} is not a probability between 0 and 1; write 0.05 or 5%" in errors
+    # Python has no options: what is wrong is called as it is there.
+    with pytest.raises(ConfigError, match=r"^alpha = .* is not a probability"):
+        robustcode.gate(run, min_robust=0.1, alpha=alpha)
 
 
 @settings(deadline=None)
@@ -243,9 +251,17 @@ def test_a_run_is_held_against_its_baseline_sample_by_sample(
     code, lines, _ = gate(after, "--baseline", before)
     worse = lost > won and binomtest(lost, lost + won).pvalue <= 0.05
     assert code == (1 if worse else 0)
-    if lost + won:
-        assert f"({lost} lost, {won} won, exact McNemar p = " in lines[0]
-    assert f"the same {40 + lost + won} samples" in lines[0]
+    p_value = binomtest(lost, lost + won).pvalue if lost + won else 1.0
+    count = 40 + lost + won
+    gap = paired_difference(
+        [*both, *[True] * lost, *[False] * won], [*both, *[False] * lost, *[True] * won]
+    )
+    told = [f"{100 * value:+.1f}" for value in gap]
+    assert lines[-1].endswith(
+        f"worst-case accuracy shows {'a' if worse else 'no'} significant loss against the baseline "
+        f"on the same {count} samples ({told[0]} points, 95 % interval {told[1]} to {told[2]}; "
+        f"{lost} lost, {won} won, exact McNemar p = {p_value:.2g})."
+    )
 
 
 def test_clean_accuracy_must_not_be_lost_either(gate: Command, tmp_path: Path) -> None:
@@ -254,8 +270,9 @@ def test_clean_accuracy_must_not_be_lost_either(gate: Command, tmp_path: Path) -
     after = a_run(tmp_path / "after", robust, right(40, 60))
     code, lines, _ = gate(after, "--baseline", before)
     assert code == 1
-    assert lines[0].startswith("holds: worst-case accuracy is neither above nor below")
-    assert lines[1].startswith("fails: clean accuracy is 33.3 points below that of the baseline")
+    assert lines[0].startswith("holds: worst-case accuracy shows no significant loss")
+    assert "clean accuracy shows a significant loss" in lines[-1]
+    assert "(-33.3 points, " in lines[-1]
 
 
 def test_a_random_defence_is_held_against_its_baseline_by_the_paired_interval(
@@ -283,7 +300,7 @@ def test_only_the_samples_of_both_are_compared_and_the_rest_is_counted(
     after = a_run(tmp_path / "after", [*[True] * 20, *[False] * 25], first=10)
     code, lines, _ = gate(after, "--baseline", before)
     assert code == 0
-    assert "the same 30 samples, 25 samples of one run alone left out" in lines[0]
+    assert "the same 30 samples, 25 samples of one run alone left out" in lines[-1]
 
 
 @pytest.mark.parametrize(
@@ -327,6 +344,14 @@ def test_findings_fail_the_gate_by_their_severity(
     assert ended == code
     assert ("zero-gradient" in lines[-1]) == bool(code)
     assert "\u001b" not in "".join(lines)
+    # What takes something from the numbers is told, whether or not it fails the gate.
+    let = not code and severity != "info"
+    told = [line for line in lines if line.startswith("let through: ")]
+    assert (
+        told
+        == [f"let through: {severity} zero-gradient: the gradient is zero [31m everywhere"] * let
+    )
+    assert (f"1 {severity} let through" in lines[0]) == let
 
 
 @pytest.mark.parametrize(
@@ -334,7 +359,7 @@ def test_findings_fail_the_gate_by_their_severity(
     [
         ((), "nothing was asked"),
         (("--min-certified", ".3"), "holds no certificates"),
-        (("--min-robust", ".3", "--allow-findings", "all"), "allow_findings = 'all' is unknown"),
+        (("--min-robust", ".3", "--allow-findings", "all"), "--allow-findings = 'all' is unknown"),
         (("--min-robust", ".3", "--baseline", "nowhere"), "nowhere"),
     ],
 )
@@ -435,6 +460,10 @@ def test_clean_accuracy_of_corruptions_is_that_of_the_answers(tmp_path: Path) ->
         progress=False,
     )
     assert robustcode.gate(run, min_clean=0.1).holds
+    with pytest.raises(ConfigError, match=r"common corruptions, .* no worst-case accuracy; ask"):
+        robustcode.gate(run, min_robust=0.1)
+    with pytest.raises(ConfigError, match="only attacks and certificates are held against"):
+        robustcode.gate(a_run(tmp_path / "other", right(3, 4)), baseline=run)
     run.summary["clean"] |= {"accuracy": 1.0, "low": 0.99, "high": 1.0, "samples": 500}
     with pytest.raises(StoreError, match="one was altered"):
         robustcode.gate(run, min_clean=0.9)
@@ -458,6 +487,14 @@ def test_an_unfinished_run_gives_no_verdict(gate: Command, tmp_path: Path) -> No
     code, lines, errors = gate(run, "--min-robust", ".5")
     assert (code, lines) == (2, [])
     assert "not finished" in errors
+
+
+def test_of_a_curve_one_run_is_gated(gate: Command, tmp_path: Path) -> None:
+    run = a_run(tmp_path / "curve" / "eps-01", right(32, 32))
+    (tmp_path / "curve" / "curve.json").write_text("{}")
+    code, lines, errors = gate(tmp_path / "curve", "--min-robust", ".5")
+    assert (code, lines) == (2, [])
+    assert f"is the folder of a curve, which is several runs; name one of them: {run}\n" in errors
 
 
 def test_a_run_that_was_read_in_part_gives_no_verdict(tmp_path: Path) -> None:
@@ -494,8 +531,17 @@ def test_files_are_written_whether_or_not_the_gate_holds(gate: Command, tmp_path
     names = {"--junit": "junit.xml", "--sarif": "gate.sarif", "--model-card": "README.md"}
     files = {option: tmp_path / "made" / name for option, name in names.items()}
     words = [word for pair in files.items() for word in pair]
-    assert gate(run, "--min-robust", ".9", *words)[0] == 1
+    code, lines, _ = gate(run, "--min-robust", ".9", *words)
+    assert code == 1
+    assert [line for line in lines if line.startswith("wrote: ")] == [
+        f"wrote: {file}" for file in files.values()
+    ]
     assert all(file.stat().st_size for file in files.values())
+    failing = files["--model-card"].read_text()
+    assert "This run fails the gate, 1 of 2:\n\n- fails: worst-case accuracy of 50.0 %" in failing
+    code, lines, _ = gate(run, "--min-robust", ".1", *words, "--json")
+    assert json.loads("\n".join(lines))["written"] == [str(file) for file in files.values()]
+    assert "passes the gate, 2 of 2" in files["--model-card"].read_text()
     assert {file.name for file in (tmp_path / "made").iterdir()} == set(names.values())
     same = [word for option in ("--junit", "--sarif") for word in (option, tmp_path / "one")]
     code, _, errors = gate(run, "--min-robust", ".1", *same)
@@ -504,7 +550,8 @@ def test_files_are_written_whether_or_not_the_gate_holds(gate: Command, tmp_path
     assert not (tmp_path / "one").exists()
     code, _, errors = gate(run, "--min-robust", ".1", "--junit", tmp_path)
     assert code == 2
-    assert "cannot write" in errors
+    assert f"cannot write {tmp_path}: it is a folder; name a file in it" in errors
+    assert gate(run, "--min-robust", ".1", "--model-card", tmp_path)[2] == errors
 
 
 @pytest.fixture(scope="module")
@@ -535,12 +582,45 @@ def test_certificates_pass_by_the_lower_end_of_what_is_proved(
     assert "holds no attacks" in errors
 
 
+def test_what_an_attack_says_is_certified_is_counted_again(
+    proved: dict[str, Path], gate: Command, tmp_path: Path
+) -> None:
+    run = robustcode.attack(
+        *("digits_cnn", "digits", "linf:0.02", tmp_path / "run"),
+        attacks=["fgsm"],
+        samples=12,
+        certified=proved["one"],
+        progress=False,
+    )
+    right = (
+        robustcode.load_run(proved["one"]).certificates.query("sample < 12").status == "certified"
+    )
+    low = float(beta.ppf(0.025, right.sum(), 13 - right.sum()))
+    assert robustcode.gate(run, min_certified=low - 1e-6).holds
+    assert not robustcode.gate(run, min_certified=low + 1e-6).holds
+    change(run.path / "summary.json", certified={**run.summary["certified"], "low": 0.9})
+    code, lines, errors = gate(run.path, "--min-certified", ".8")
+    assert (code, lines) == (2, [])
+    assert "says low = 0.9 of what is certified" in errors
+    moved = replace(run, spec={**run.spec, "certified": str(tmp_path / "gone")})
+    with pytest.raises(
+        ConfigError, match=r"counts cannot be read again: .*gone is not there; gate"
+    ):
+        robustcode.gate(moved, min_certified=0.1)
+    other = replace(run, spec={**run.spec, "certified": str(proved["other"])})
+    with pytest.raises(ConfigError, match="speak of something else"):
+        robustcode.gate(other, min_certified=0.1)
+    typed = replace(run, spec={**run.spec, "certified": None})
+    with pytest.raises(ConfigError, match="not of the run that has them; gate that run itself"):
+        robustcode.gate(typed, min_certified=0.1)
+
+
 def test_certificates_are_held_against_certificates_alone(
     proved: dict[str, Path], gate: Command, tmp_path: Path
 ) -> None:
     code, lines, _ = gate(proved["other"], "--baseline", proved["one"])
     assert code == 0
-    assert "certified accuracy is" in lines[0]
+    assert "certified accuracy shows no significant loss" in lines[-1]
     assert gate(proved["one"], "--baseline", proved["further"])[0] == 2
     unsure = robustcode.load_run(proved["other"])
     unsure.summary["certified"]["alpha"] = 0.5

@@ -66,6 +66,18 @@ def test_a_condition_that_does_not_hold_is_a_failure_and_says_why(run: Run) -> N
     assert cases["minimum of clean accuracy"].system_out == verdict.conditions[1].said
 
 
+def test_what_was_let_through_stands_with_the_findings(run: Run) -> None:
+    found = {"code": "zero-gradient", "severity": "warning", "what": "none at all"}
+    for allowed, passed in (("warning", True), ("none", False)):
+        verdict = robustcode.gate(
+            replace(run, findings=[found]), min_robust=0, allow_findings=allowed
+        )
+        cases = {case.name: case for case in suite_of(junit(run, verdict))}
+        told = "let through: warning zero-gradient: none at all"
+        assert cases["findings"].is_passed == passed
+        assert (cases["findings"].system_out or "").endswith(told) == passed
+
+
 def test_checks_fail_pass_or_are_skipped_by_how_they_went(run: Run) -> None:
     lines = [
         {"code": status.replace(" ", "-"), "status": status, "said": "so"} for status in STATUSES

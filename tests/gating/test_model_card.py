@@ -19,7 +19,10 @@ from markdown_it import MarkdownIt
 import robustcode
 from robustcode.errors import ConfigError
 from robustcode.reports.gating.cards import put, with_card
-from robustcode.reports.gating.model_card import key_of, model_card, scalar, yaml_lines
+from robustcode.reports.gating.entry import Entry
+from robustcode.reports.gating.gate import Condition, Verdict
+from robustcode.reports.gating.model_card import model_card
+from robustcode.reports.gating.model_index import scalar, yaml_lines
 from robustcode.reports.table import sources
 from robustcode.store import Run
 
@@ -106,7 +109,10 @@ def test_the_hub_reads_the_numbers_that_the_summary_has(run: Run) -> None:
         assert result.task_type == "image-classification"
         assert result.dataset_type == "digits"
         assert result.source_url == "https://example.org/report"
-    assert found["robust_accuracy"].metric_name == "Robust accuracy under 2 attacks in linf:0.1"
+    assert (
+        found["robust_accuracy"].metric_name
+        == "Robust accuracy of digits_cnn under 1 attack in linf:0.1"
+    )
     assert found["robust_accuracy"].metric_args["attacks"] == ["noise", "fgsm"]
     assert run.manifest["data_sha256"]["digits"] in str(found["accuracy"].dataset_args)
 
@@ -115,7 +121,8 @@ def test_what_is_proved_is_told_as_proved(proved: Run) -> None:
     found = results_of(model_card(proved))
     assert set(found) == {"accuracy", "certified_accuracy"}
     assert found["certified_accuracy"].metric_value == 0.25
-    assert found["certified_accuracy"].metric_name == "Certified accuracy by crown in linf:0.05"
+    name = "Certified accuracy of digits_cnn by crown in linf:0.05"
+    assert found["certified_accuracy"].metric_name == name
 
 
 def test_a_run_of_corruptions_tells_of_corruptions(tmp_path: Path) -> None:
@@ -131,12 +138,12 @@ def test_a_run_of_corruptions_tells_of_corruptions(tmp_path: Path) -> None:
     mean = spoilt.summary["corruption_means"]["all"]
     found = results_of(text)["corruption_accuracy"]
     assert found.metric_value == mean["accuracy"]
-    assert found.metric_name == "Mean accuracy under 2 common corruptions"
+    assert found.metric_name == "Mean accuracy of digits_cnn under 2 common corruptions"
     assert found.metric_args["severities"] == [1, 5]
     assert found.metric_args["frost"] == "drawn"
     assert found.metric_args["nll"] == mean["nll"]
     page = MARKDOWN.render(text.partition("begin -->\n")[2])
-    assert "Robustness to common corruptions" in page
+    assert "Robustness of digits_cnn to common corruptions" in page
     cells = page.partition("mean of all corruptions")[2].partition("</tr>")[0]
     assert f">{100 * mean['accuracy']:.1f}<" in cells
     assert "frost is drawn" in page
@@ -169,7 +176,7 @@ def test_a_path_of_one_machine_stays_there(run: Run) -> None:
 
 def test_a_card_keeps_everything_but_its_own_part(run: Run) -> None:
     text = with_card(CARD, run)
-    key = key_of(sources([run])[0])
+    key = key_of(run)
     lines = text.splitlines(keepends=True)
     kept = without(without(lines, f"# robustcode {key}:"), f"<!-- robustcode {key}:")
     assert "".join(kept) == CARD + "\n"
@@ -232,6 +239,70 @@ def test_every_card_is_read_back_and_a_second_time_changes_nothing(
         assert "\n" not in once.replace("\r\n", "")
 
 
+def asked(run: Run, **changed: str) -> Run:
+    """The run as if it had been asked for otherwise."""
+    return replace(run, spec={**run.spec, **changed}, summary={**run.summary, **changed})
+
+
+def key_of(run: Run) -> str:
+    return Entry(sources([run])[0]).key
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ({}, {"model": "digits_cnn:adversarial"}, False),
+        ({}, {"defense": "gaussian-noise:sigma=0.1"}, False),
+        ({}, {"data": "mnist"}, False),
+        ({}, {"threat": "linf:0.2"}, False),
+        ({}, {"adversary": "batch"}, False),
+        ({"checkpoint": "w/plain.pt"}, {"checkpoint": "w/trained.pt"}, False),
+        ({"model": "my/net.py:small"}, {"model": "my/net.py:large"}, False),
+        ({"data": "npz:d/train.npz"}, {"data": "npz:d/test.npz"}, False),
+        # A build that has its files elsewhere.
+        ({"checkpoint": "/a/plain.pt"}, {"checkpoint": "C:\\b\\plain.pt"}, True),
+        ({"model": "/a/net.py:small"}, {"model": "net.py:small"}, True),
+        ({"data": "cifar10:/a"}, {"data": "cifar10:b"}, True),
+    ],
+)
+def test_what_was_evaluated_stands_beside_what_else_was(
+    one: dict[str, str], other: dict[str, str], same: bool, run: Run
+) -> None:
+    """Each with its results in the head and its section, and a rerun moves nothing else."""
+    first, second = asked(run, **one), asked(run, **other)
+    both = with_card(with_card(CARD, first), second)
+    (index,) = head_of(both)["model-index"]
+    assert len(index["results"]) == (2 if same else 3)
+    later = replace(first, summary={**first.summary, "clean": {**run.summary["clean"], "low": 0.5}})
+    again = with_card(both, later)
+    changed = [line for line in again.splitlines() if line not in both.splitlines()]
+    assert len(changed) >= 2
+    mine, others = (f"robustcode {key_of(told)}:" for told in (first, second))
+    assert both.count(others) == 4
+    if not same:
+        kept = [
+            without(without(text.splitlines(keepends=True), f"# {mine}"), f"<!-- {mine}")
+            for text in (both, again)
+        ]
+        assert kept[0] == kept[1]
+        names = {metric["name"] for result in index["results"] for metric in result["metrics"][1:]}
+        assert len(names) == 2 or "data" in other
+
+
+def test_a_card_says_how_the_gate_ended(run: Run) -> None:
+    """And does not go on claiming what an earlier run kept."""
+    conditions = (Condition("a", True, "this is kept"), Condition("b", False, "*that* is lost"))
+    before = with_card(CARD, run, verdict=Verdict(run, conditions[:1]))
+    assert "This run passes the gate, 1 of 1:\n\n- holds: this is kept\n" in before
+    after = with_card(before, run, verdict=Verdict(run, conditions))
+    assert "passes the gate" not in after
+    assert "This run fails the gate, 1 of 2:" in after
+    assert "- fails: \\*that\\* is lost\n" in after
+    told = results_of(after)["robust_accuracy"].metric_args
+    assert told["gate"] == "fails the gate, 1 of 2: *that* is lost"
+    assert with_card(after, run, verdict=Verdict(run, conditions[:1])) == before
+
+
 def test_new_numbers_replace_the_old_ones(run: Run) -> None:
     """The same question, asked of other weights."""
     better = {**run.summary, "clean": {**run.summary["clean"], "accuracy": 0.96875}}
@@ -261,7 +332,7 @@ def test_what_cannot_be_edited_safely_is_left_alone(
     card: str, said: str, run: Run, tmp_path: Path
 ) -> None:
     file = tmp_path / "README.md"
-    file.write_text(card.replace("KEY", key_of(sources([run])[0])))
+    file.write_text(card.replace("KEY", key_of(run)))
     with pytest.raises(ConfigError, match=said):
         put(run, file)
 
@@ -269,7 +340,7 @@ def test_what_cannot_be_edited_safely_is_left_alone(
 def test_a_card_that_is_no_text_is_refused(run: Run, tmp_path: Path) -> None:
     file = tmp_path / "README.md"
     file.write_bytes(b"\xff\xfe---")
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(ConfigError, match=r"is no text in UTF-8 \(byte 0\); name another file"):
         put(run, file)
 
 

@@ -110,6 +110,18 @@ def test_a_condition_that_fails_is_a_result_and_one_that_holds_is_none(run: Run)
     assert result["message"]["text"] == f"{verdict.conditions[0].said}."
 
 
+def test_a_finding_that_was_let_through_says_so(run: Run) -> None:
+    warned = found(run, {**FINDING, "severity": "warning"})
+    verdict = robustcode.gate(warned, min_robust=0)
+    (result,) = log_of(warned, verdict)["results"]
+    assert result["level"] == "warning"
+    assert result["message"]["text"].endswith(f"{FINDING['remedy']}. The gate let it through.")
+    assert result["properties"]["gate"] == "let through"
+    refused = log_of(warned, robustcode.gate(warned, min_robust=0, allow_findings="none"))
+    assert [result["ruleId"] for result in refused["results"]] == ["zero-gradient", "gate-findings"]
+    assert "gate" not in refused["results"][0]["properties"]
+
+
 def test_it_points_at_the_spec_from_where_the_build_runs(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -120,29 +120,29 @@ def votes(share: float, label: int, draws: int) -> tuple[int, ...]:
     )
 
 
-def proved(folder: Path, radii: Mapping[int, float]) -> Path:
-    """A run of certificates that proves so much of each sample."""
+def proved(folder: Path, proofs_to: Mapping[int, float], eps: float = 0.1, **spec: Any) -> Path:
+    """A run of certificates for ``eps`` that proves so much of each sample."""
     proofs = [
         Certificate(
             sample=sample,
             label=sample % 10,
             prediction=sample % 10,
-            status=status_of(sample % 10, sample % 10, radius, 0.1),
+            status=status_of(sample % 10, sample % 10, radius, eps),
             radius=radius,
         )
-        for sample, radius in radii.items()
+        for sample, radius in proofs_to.items()
     ]
     said = summarise_proofs(
         certificates.table_of(proofs),
         [{"cost": COST}],
         method="crown",
         subject="identity",
-        threat="linf:0.1",
-        eps=0.1,
+        threat=f"linf:{eps}",
+        eps=eps,
     )
     lines = certificates.to_lines(proofs)
     name = "certificates/shard-00000.jsonl"
-    spec = {"command": "certify", "method": "crown"}
+    spec = {"command": "certify", "method": "crown", "threat": f"linf:{eps}", **spec}
     return written(folder, name, lines, said, spec=spec)
 
 
@@ -277,6 +277,20 @@ def test_what_a_run_says_of_its_own_certificates_is_of_all_its_samples(tmp_path:
     assert "What is certified of c is known of all its samples together" in trimmed.unsaid[0]
 
 
+def test_what_was_proved_for_a_larger_eps_says_so(tmp_path: Path) -> None:
+    run = load_run(attacked(tmp_path / "a", [True] * 20))
+    radii = {n: 0.2 * (n < 8) for n in range(20)}
+    page = compose([run, load_run(proved(tmp_path / "p", radii, 0.2))])
+    assert "which crown certifies (made for linf:0.2), and 100.0 %" in page.verdict
+    (bracket,) = [grid for grid in page.grids if grid.caption.startswith("Bracket")]
+    assert bracket.rows[0][:3] == ("certified by crown for linf:0.2", "20", "40.0")
+    assert any("Made for linf:0.1 it may prove more" in note for note in bracket.notes)
+    # One that was asked about the attacks' eps as well is as good as one made for it.
+    asked = compose([run, load_run(proved(tmp_path / "q", radii, 0.2, radii=[0.1]))])
+    assert "made for" not in asked.verdict
+    assert any(row.name == "certified by crown" for row in asked.rows)
+
+
 def test_a_random_run_is_certified_for_the_mean_of_what_is_proved(tmp_path: Path) -> None:
     """Deterministic proofs are certain of each sample, whatever is drawn."""
     run = attacked(tmp_path / "a", [0.9, 1.0] * 20, draws=10)
@@ -395,8 +409,41 @@ def test_one_suite_may_choose_other_attacks_for_each_defence(tmp_path: Path) -> 
         attacked(tmp_path / "random", [0.5] * 30, draws=10, attacks=("noise", "transfer", "pgd")),
     ]
     (board,), refused = boards(*runs)
-    assert board.attacked_by == "the suite adaptive"
+    assert board.attacked_by == "the suite adaptive (which chose for each run)"
     assert not refused
+
+
+def test_what_a_suite_chose_for_a_run_stands_in_its_line(tmp_path: Path) -> None:
+    """One suite is one name: the attacks behind it are not the same, and are not said to be."""
+    runs = [
+        attacked(tmp_path / "still", bits(1, 0.9), attacks=("noise", "scout", "pgd")),
+        attacked(
+            tmp_path / "random",
+            [float(right) for right in bits(2, 0.4)],
+            draws=10,
+            attacks=("noise", "transfer", "pgd"),
+        ),
+        attacked(tmp_path / "same", bits(3, 0.5), attacks=("noise", "scout", "pgd")),
+    ]
+    for run, draws in zip(runs, (1, 4, 1), strict=True):
+        held = json.loads((run / "summary.json").read_text())
+        held["attacks"][-1]["settings"]["draws"] = draws
+        (run / "summary.json").write_text(json.dumps(held))
+    (board,), refused = boards(*runs)
+    assert not refused
+    table = group_grids(board.group, [board])[0]
+    assert table.headers[-1] == "attacks that not all had"
+    told = {row[2]: row[-1] for row in table.rows}
+    assert told["random"] == "transfer, pgd:draws=4"
+    assert told["still"] == told["same"] == "scout, pgd:draws=1"
+    assert {row.said for row in board.rows} == set(told.values())
+    (said,) = [note for note in table.notes if "gave these runs different attacks" in note]
+    page = compose([load_run(run) for run in runs])
+    assert page.verdict.endswith(said)
+    assert "alike" not in " ".join([page.verdict, *table.notes, table.caption])
+    alike, _ = boards(runs[0], runs[2])
+    assert "attacks that not all had" not in group_grids(alike[0].group, alike)[0].headers
+    assert alike[0].attacked_by == "the suite adaptive"
 
 
 UNRANKED = [
@@ -423,6 +470,10 @@ UNRANKED = [
     (
         {"steps": 5, "manifest": {"versions": {"robustcode": "9.9"}}},
         r"the suite adaptive of robustcode 9\.9, and plain by that of",
+    ),
+    (
+        {"steps": 5, "manifest": {"versions": {"python": "3"}}},
+        r"the suite adaptive of robustcode of an unknown version, and plain by that of",
     ),
     ({"manifest": {"data_sha256": None}}, r"no sha256 of the data"),
     (

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import binomtest
 
 import robustcode
 from robustcode.checks.base import CHECKS
@@ -116,6 +117,26 @@ def test_intervals_stand_around_their_numbers() -> None:
         assert told >= 1
 
 
+def test_no_interval_is_called_by_another_name() -> None:
+    """Only the clean line counts each answer as a trial of its own."""
+    part = part_of(source(), 1)
+    assert part is not None
+    errors, losses, calibrations = part.grids
+    right = int((answers().query("severity == 0")["correct"]).astype(int).sum())
+    exact = binomtest(SAMPLES - right, SAMPLES).proportion_ci(method="exact")
+    place = errors.headers.index("95 % interval, %")
+    assert errors.rows[0][place] == f"{100 * exact.low:.1f} to {100 * exact.high:.1f}"
+    (said,) = [note for note in errors.notes if note.startswith("The interval of the clean error")]
+    assert "Clopper-Pearson's at 95 %, which is exact" in said
+    assert any("approximation" in note for note in errors.notes)
+    assert not any("Clopper" in note for note in (*losses.notes, *calibrations.notes))
+    assert {row[0] for row in calibrations.rows[-4:]} <= {*GROUPS, "root mean square"}
+    assert "mean" not in calibrations.headers
+    squares = [cell["calibration_squared"] for cell in source().run.summary["corruptions"]]
+    root = 100 * math.sqrt(sum(squares) / len(squares))
+    assert calibrations.rows[-1][calibrations.headers.index("root mean square")] == f"{root:.1f}"
+
+
 def test_rows_hold_all_cells_and_means() -> None:
     part = part_of(source(), 1)
     assert part is not None
@@ -164,7 +185,12 @@ def test_the_verdict_names_error_and_worst_corruption() -> None:
     worst = str(right.idxmin())
     assert f"most under {worst}: {100 * (1 - right.min()):.1f} %" in said
     assert "error" in said
-    assert "calibration error is" in said
+    # The clean one has its interval, and the mean, which has none, says why.
+    clean = source().run.summary["clean"]
+    told = (100 * clean[name] for name in ("calibration", "calibration_low", "calibration_high"))
+    value, low, high = (f"{number:.1f}" for number in told)
+    assert f"calibration error is {value} % (95 % interval {low} to {high} %) on clean" in said
+    assert said.endswith("(no interval, since its cells share their samples).")
 
 
 def test_what_is_not_comparable_is_said() -> None:
@@ -236,12 +262,24 @@ def test_runs_of_the_same_defence_and_data_stand_side_by_side() -> None:
         attacked(defense="jpeg"),
         attacked(checkpoint_sha256="another"),
         attacked(data_sha256={"x": "another"}),
+        attacked(defense_files_sha256={"codec.npz": "another"}),
         source("another"),
     ],
 )
 def test_others_do_not(other: Source) -> None:
     assert besides_of([source(), other]) == []
     assert part_beside([source(), other]) is None
+
+
+def test_what_is_not_known_is_not_the_same() -> None:
+    """Folders of old have no hashes: two of them may be of any two models."""
+    for name in ("checkpoint_sha256", "data_sha256"):
+        assert besides_of([source(**{name: None}), attacked(**{name: None})]) == []
+    # Each run names the code of its own attacks, which the other has not.
+    pair = [source(code_sha256={"d.py:D": "c"}), attacked(code_sha256={"d.py:D": "c", "a": "b"})]
+    assert len(besides_of(pair)) == 1
+    pair[1] = attacked(code_sha256={"d.py:D": "another"})
+    assert besides_of(pair) == []
 
 
 def test_other_samples_are_said_with_their_own_clean_accuracy() -> None:

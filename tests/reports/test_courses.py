@@ -14,23 +14,25 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binomtest
+from scipy.stats import binom, binomtest
 
 from robustcode.attacks import ATTACKS
 from robustcode.bracket import bracket
 from robustcode.certificates import Certificate, status_of
 from robustcode.certificates import table_of as certificates_of
 from robustcode.certified import certified_of
+from robustcode.errors import ContractError
 from robustcode.records import Record, table_of
 from robustcode.reports.drawing import Theme, shown
 from robustcode.reports.numbers import over_draws, over_eps, over_passes
-from robustcode.reports.numbers.proofs import Pair
+from robustcode.reports.numbers.proofs import Pair, pairs_of
 from robustcode.reports.numbers.sheet import Sheet, sheet_of
-from robustcode.reports.numbers.steps import NEAR, PLACES, Point, places
+from robustcode.reports.numbers.steps import LOOSE, NEAR, PLACES, Point, places
 from robustcode.reports.sections.at_end import at_end
+from robustcode.reports.sections.bracket import bracket_grid, bracket_verdict
 from robustcode.reports.sections.courses import part_of
 from robustcode.reports.table import Source, verdicts
-from robustcode.statistics import any_of, clustered
+from robustcode.statistics import any_of, clustered, paired_difference
 from robustcode.store import Run
 from robustcode.summary import summarise
 
@@ -530,6 +532,53 @@ def test_at_eps_what_is_proved_of_random_decisions_is_the_brackets(
     assert all(np.diff([point.value for point in course.points]) <= 1e-12)
 
 
+def crossed(count: int, share: float, proved: float, **given: Any) -> tuple[Source, Source]:
+    """Random decisions: ``share`` left of each sample by attacks, ``proved`` of each estimated."""
+    rows, found = [], []
+    for n in range(count):
+        # A tenth more for one and less for the next: the means stay.
+        right = round(20 * (share + 0.1 * (-1) ** n))
+        votes = {"votes": (right, 20 - right), "clean_votes": (20, 0), "clean_correct": 1.0}
+        rows.append(made(n, "pgd", correct=right / 20, choosing=right / 20, selected=True, **votes))
+        found.append(proof(n, EPS, alpha=0.001, draws=100, share=0.5, held=proved, **given))
+    return proofs_of(found, "cohen"), source_of(rows, 20)
+
+
+def test_ends_that_cross_by_chance_are_no_contradiction() -> None:
+    (pair,) = pairs_of(crossed(20, 0.8, 0.81))
+    assert pair.found.certified.value > pair.found.attacked.value
+    said = bracket_verdict(pair)
+    assert "lies between" not in said
+    assert "The two ends cross by 1.0 points (95 % interval -" in said
+    assert "which chance explains" in said
+    assert any("which chance explains" in note for note in bracket_grid(pair).notes)
+    shares = [share for _, share in pair.bar.shares]
+    assert min(shares) >= 0
+    assert sum(shares) == pytest.approx(1)
+    (not_crossed,) = pairs_of(crossed(20, 0.8, 0.8))
+    assert "lies between 80.0 %" in bracket_verdict(not_crossed)
+
+
+def test_ends_that_cross_further_than_chance_has_it_are_one() -> None:
+    (pair,) = pairs_of(crossed(60, 0.8, 0.9))
+    assert "which chance hardly explains (p = " in bracket_verdict(pair)
+    with pytest.raises(ContractError, match=r"certifies 90.0 % and the attacks of somewhere leave"):
+        pairs_of(crossed(500, 0.7, 0.9))
+
+
+def test_proofs_that_may_be_false_do_not_contradict_an_attack() -> None:
+    """At alpha = 5 % more than 11 of 100 are false with probability 1 % at most."""
+    proofs, attacks = crossed(100, 0.8, 0.8)
+    table = proofs.run.certificates
+    table["alpha"] = 0.05
+    table.loc[:9, "held"] = 1.0
+    proofs.run.summary["certified"]["alpha"] = 0.05
+    (pair,) = pairs_of([proofs, attacks])
+    assert pair.crossing is not None
+    assert pair.crossing.p_value == 1.0
+    assert binom.ppf(0.99, 100, 0.05) == 11
+
+
 def test_a_pair_bounds_its_own_run_from_below_and_no_other() -> None:
     attacks = source_of([made(0, "pgd"), made(1, "pgd")])
     pair = pair_of(proofs_of([proof(0, EPS)]), attacks)
@@ -576,11 +625,16 @@ def test_what_falls_within_a_long_attack_may_have_fallen_early() -> None:
 def test_an_attack_that_breaks_early_is_at_its_end() -> None:
     rows = [broken(0, "pgd"), made(0, "square"), made(1, "pgd"), made(1, "square", forwards=90)]
     said = at_end(sheet(source_of(rows)))
-    assert said.startswith("It is flat at its end: none fell in the last half")
-    assert "(52 to 105 a sample), spent by square. " in said
-    assert "fell to pgd by 10 passes" in said
-    nothing = at_end(sheet(source_of([made(0, "pgd")])))
-    assert nothing == "No sample that was right fell: it is flat from its beginning."
+    # Of no success in two trials: (1 - p)^2 = 2.5 %.
+    most = 100 * (1 - 0.025 ** (1 / 2))
+    assert said == (
+        "The last half of the passes (52 to 105 a sample), spent by square, lowered it by 0.0 "
+        f"points: none of 1 sample that still stood fell. A fall of up to {most:.1f} points would "
+        "not have been seen on 2 samples (upper end of Clopper-Pearson's 95 % interval). The last "
+        "to fall, 1 sample, fell to pgd by 10 passes."
+    )
+    gone = at_end(sheet(source_of([broken(0, "pgd"), made(0, "square", forwards=90)])))
+    assert gone.startswith("When the last half of the passes (52 to 105 a sample) began, no sample")
 
 
 def test_noise_that_breaks_nothing_does_not_look_like_an_attack_at_its_end() -> None:
@@ -600,7 +654,10 @@ def test_of_a_random_defence_the_fall_has_its_interval() -> None:
     assert run(0.4, 9).startswith("It still falls at its end: by 40.0 points (95 % interval ")
     said = "Whether it is flat at its end is not known: 40.0 points (95 % interval "
     assert run(0.4, 60).startswith(said)
-    assert run(0.8, 60).startswith("No fall is certain at its end: it is 0.0 points (95 % ")
+    flat = run(0.8, 60)
+    _, _, most = paired_difference([1.0] * 60, [1.0] * 60)
+    assert "lowered it by 0.0 points (95 % interval " in flat
+    assert flat.endswith(f"a fall of up to {100 * most:.1f} points cannot be told from none.")
 
 
 def test_what_a_budget_left_open_is_said() -> None:
@@ -621,6 +678,40 @@ def test_only_an_attack_that_goes_on_looks_for_nearer_ones() -> None:
     source = source_of(rows, settings=goes)
     said = over_eps.looseness(source, sheet(source))
     assert said.startswith("fmn looked for the nearest wrong input on 1 of 2 samples that were")
+
+
+def test_a_bound_that_nobody_tried_to_make_a_good_one_does_not_look_like_a_result() -> None:
+    rows = [broken(0, "fmn", distance=0.2), made(1, "fmn")]
+
+    def over(goes: bool, pairs: Sequence[Pair] = ()) -> tuple[list[str], Any, set[str]]:
+        source = source_of(rows, settings={"fmn": {"until_broken": not goes}})
+        part = part_of(source, 1, pairs)
+        assert part is not None
+        stems = [drawing.stem for drawing in part.drawings]
+        said = {row.said for row in part.rows if row.kind == over_eps.KIND}
+        return stems, part.drawings[stems.index("eps1")], said
+
+    stems, drawing, said = over(goes=True)
+    assert stems == ["eps1", "passes1"]
+    assert drawing.title == "Robust accuracy of run over eps"
+    assert said == {""}
+    stems, drawing, said = over(goes=False)
+    assert stems == ["passes1", "eps1"]
+    assert drawing.title == "A loose upper bound at smaller eps: run"
+    assert "a loose bound before its end" in drawing.said
+    assert said == {"", LOOSE}
+    pair = pair_of(proofs_of([proof(1, EPS)]), source_of(rows))
+    stems, drawing, _ = over(False, [pair])
+    assert stems == ["eps1", "passes1"]
+    assert drawing.title == "Certified over eps, under a loose upper bound: run"
+
+
+def test_of_a_batch_attacked_together_no_line_over_eps_is_a_bound() -> None:
+    source = source_of([broken(0, "pgd", distance=0.2), made(1, "pgd")])
+    source.run.summary["adversary"] = "batch"
+    part = part_of(source, 1)
+    assert part is not None
+    assert {row.kind for row in part.rows} == {"over passes"}
 
 
 def test_the_attacks_that_look_for_nearer_ones_are_those_that_say_so() -> None:
@@ -690,7 +781,7 @@ def many(count: int, draws: int | None = None, names: int = 3, name: str = "pgd"
 def test_figures_of_hostile_names_are_drawn_the_same_twice(draws: int | None, names: int) -> None:
     part = part_of(many(5, draws, names, HOSTILE), 7)
     assert part is not None
-    assert [d.stem for d in part.drawings] == ["eps7", "passes7", "draws7"][: 3 if draws else 2]
+    assert [d.stem for d in part.drawings] == ["passes7", *(["draws7"] if draws else []), "eps7"]
     for drawing in part.drawings:
         dark = shown(drawing, Theme.DARK)
         assert shown(drawing, Theme.DARK) == dark != shown(drawing, Theme.LIGHT)

@@ -114,9 +114,11 @@ def verdict_of(records: Sequence[Record]) -> str:
         return "wrong without attack"
     if any(one.finished and not one.correct for one in records):
         return "broken"
+    if records[0].proved:
+        return "proved"
     if not all(one.finished for one in records):
         return "unfinished"
-    return "refused" if any(one.prediction is None for one in records) else "robust"
+    return "refused" if any(one.prediction is None for one in records) else "stood"
 
 
 @pytest.fixture
@@ -128,8 +130,10 @@ def varied() -> list[Record]:
         label = sample % 3
         clean = None if rng.random() < 0.05 else int(rng.choice([label] * 8 + [4, 5]))
         own = {"label": label, "clean": clean, "clean_correct": clean == label}
-        ends = (rng.random(len(ATTACKS)) < 0.9).tolist()
+        is_proved = clean == label and rng.random() < 0.1
+        ends = [is_proved or end for end in (rng.random(len(ATTACKS)) < 0.9).tolist()]
         taken = [None if n == 9 else label if n < 7 else 7 for n in rng.integers(10, size=3)]
+        taken = [label] * 3 if is_proved else taken
         # Of a proposal a refusal is right, of a sample that is refused itself nothing is.
         right = [clean == label and one in (None, label) for one in taken]
         lost = [place for place in range(len(ATTACKS)) if ends[place] and not right[place]]
@@ -142,6 +146,7 @@ def varied() -> list[Record]:
                     **own,
                     correct=right[place] if ends[place] else None,
                     finished=ends[place],
+                    proved=is_proved,
                     selected=place == min(lost, default=2),
                     distance=float(rng.random()) * EPS,
                     forwards=int(rng.integers(10_000)),
@@ -155,7 +160,7 @@ def test_each_verdict_is_that_of_the_records(tmp_path: Path, varied: list[Record
     (table,) = tables(attacked(tmp_path / "run", varied))
     expected = {sample: verdict_of(own) for sample, own in of_each(varied).items()}
     assert dict(zip(table["sample"], words(table), strict=True)) == expected
-    assert len(set(expected.values())) == 5
+    assert len(set(expected.values())) == 6
 
 
 def test_as_many_are_right_as_the_summary_says(tmp_path: Path, varied: list[Record]) -> None:
@@ -163,7 +168,7 @@ def test_as_many_are_right_as_the_summary_says(tmp_path: Path, varied: list[Reco
     explorer = explorer_of([source])
     assert explorer is not None
     verdicts = words(explorer.runs[0])
-    right = verdicts.count("robust") + verdicts.count("refused")
+    right = sum(verdicts.count(word) for word in ("proved", "stood", "refused"))
     assert right == source.run.summary["robust"]["correct"]
     assert verdicts.count("unfinished") == source.run.summary["robust"]["unfinished"]
 
@@ -175,7 +180,9 @@ def test_nothing_of_an_attack_is_lost_but_digits(tmp_path: Path, varied: list[Re
         own = [next(one for one in by_sample[n] if one.attack == name) for n in table["sample"]]
         assert column(table, "by", place, "prediction") == [one.prediction for one in own]
         assert column(table, "by", place, "forwards") == [one.forwards for one in own]
-        assert column(table, "by", place, "made") == [0 if one.finished else 1 for one in own]
+        assert column(table, "by", place, "made") == [
+            2 if one.proved else 0 if one.finished else 1 for one in own
+        ]
         distances = column(table, "by", place, "distance")
         assert distances == [float(f"{one.distance:.3e}") for one in own]
         carried = [None if n is None else ATTACKS[n] for n in column(table, "by", place, "carried")]
@@ -212,7 +219,7 @@ def test_the_majority_decides_of_a_random_defence(tmp_path: Path) -> None:
     explorer = explorer_of([source])
     assert explorer is not None
     (table,) = explorer.runs
-    assert words(table) == ["robust", "broken", "robust"]
+    assert words(table) == ["stood", "broken", "stood"]
     assert column(table, "by", 1, "share") == [0.2, 0.3, 0.9]
     assert column(table, "share") == [0.9] * 3
     assert source.run.summary["stochastic"]["majority"]["correct"] == 2
@@ -230,6 +237,7 @@ def test_certificates_stand_beside_attacks(tmp_path: Path) -> None:
     table, proved_table = tables(
         attacked(tmp_path / "attacked", records), proved(tmp_path / "proved", proofs)
     )
+    assert words(table) == ["proved", "stood", "stood", "broken"]
     states = [None if n is None else table["states"][n] for n in column(table, "bracket")]
     assert states == ["certified", "undecided", None, "broken"]
     assert column(table["proofs"][0] | {"sample": [0] * 4}, "radius") == [0.25, 0.05, None, 0]
@@ -286,7 +294,7 @@ def test_words_that_no_sample_needs_are_not_explained(tmp_path: Path) -> None:
     explorer = explorer_of(read(attacked(tmp_path / "run", records)))
     assert explorer is not None
     explained = [(one.column, [word for word, _ in one.words]) for one in explorer.meanings]
-    assert explained == [("Verdict", ["robust", "broken"])]
+    assert explained == [("Verdict", ["stood", "broken"])]
 
 
 @pytest.mark.parametrize(("missing", "asked"), [(5, 7), (None, None), (0, 2)])

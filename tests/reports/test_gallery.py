@@ -389,25 +389,36 @@ def test_only_samples_that_were_right_and_moved_are_shown(tmp_path: Path) -> Non
     text = " ".join(Tags(html(part)).text.split())
     assert "0 → 1 sample 0, pgd, linf 0.03 clean change " in text
     assert "2 → 2 stood sample 2" in text
+    assert text.count("adversarial") == text.count("as attacked, still right") == 1
+    assert part.notes[2] == (
+        "What stood under these attacks may fall to another: a failure is no proof."
+    )
 
 
 def test_a_detector_that_refuses_what_was_changed_is_not_broken(tmp_path: Path) -> None:
     x, x_adv = images((1, 1, 4, 4), 0)
     refused = [record(0, prediction=None, correct=True)]
     part = gallery(write_run(tmp_path / "a", refused, x, x_adv, detector={"refused": 1}))
-    assert [(p.after, p.broken) for p in part.gallery] == [("", False)]
-    assert "0 → no class" in html(part)
+    assert [(p.after, p.verdict) for p in part.gallery] == [("", "refused")]
+    text = " ".join(Tags(html(part)).text.split())
+    assert "0 → no class refused" in text
+    assert text.endswith("as attacked, refused")
     lost = [record(0, prediction=None)]
     assert gallery(write_run(tmp_path / "b", lost, x, x_adv)).gallery[0].broken
 
 
-def test_a_random_defence_shows_how_many_draws_were_right(tmp_path: Path) -> None:
-    x, x_adv = images((1, 3, 4, 4), 0)
-    row = record(
-        0, correct=0.06, clean_correct=0.98, votes=(3, 47, 0), clean_votes=(49, 1, 0), choosing=0.0
-    )
-    part = gallery(write_run(tmp_path, [row], x, x_adv, stochastic={"draws": 50}))
-    assert part.gallery[0].right == "right in 3 of 50 draws, in 49 before"
+def test_a_random_defence_shows_in_how_many_draws_it_was_wrong(tmp_path: Path) -> None:
+    """Its vote decides, also where fewer than half of the draws are right."""
+    x, x_adv = images((2, 3, 4, 4), 0)
+    before = {"clean_correct": 0.98, "clean_votes": (49, 1, 0), "choosing": 0.0}
+    broken = record(0, correct=0.06, votes=(3, 47, 0), **before)
+    held = record(3, correct=0.4, votes=(20, 15, 15), prediction=0, **before)
+    part = gallery(write_run(tmp_path, [broken, held], x, x_adv, stochastic={"draws": 50}))
+    text = " ".join(Tags(html(part)).text.split())
+    assert "linf 0.03, wrong in 47 of 50 draws (1 without the change) clean" in text
+    assert "0 → 0 stood sample 3, pgd, linf 0.03, wrong in 30 of 50 draws" in text
+    assert text.endswith("as attacked, vote still right")
+    assert "wrong in 47 of 50 draws" in part.drawings[0].said
     assert "fewest draws" in part.notes[0]
 
 

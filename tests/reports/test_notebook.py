@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -127,15 +128,42 @@ def test_tables_have_the_columns_that_are_told(run: Run) -> None:
     assert list(run.records) == list(records.COLUMNS)
     assert list(run.samples) == list(verdicts.SAMPLES)
     assert list(run.attacks) == list(verdicts.ATTACKS)
-    assert run.certificates.empty
+    for table in (run.records, run.samples, run.attacks):
+        assert len(table)
     guide = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text()
     for told in ("records", "certificates", "verdicts"):
         assert f"{told}.{'SAMPLES' if told == 'verdicts' else 'COLUMNS'}" in guide
 
 
+def test_tables_without_rows_have_the_columns_that_are_told(run: Run) -> None:
+    """And where rows of this run have them the same kinds: code for one is code for the other."""
+    bare = {**run.summary, "attacks": []}
+    empty = replace(run, summary=bare, manifest={**run.manifest, "shards": {"files": {}}})
+    assert list(empty.certificates) == list(certificates.COLUMNS)
+    assert list(empty.answers) == list(answers.COLUMNS)
+    proof = certificates.Certificate(
+        sample=1, label=1, prediction=1, status=certificates.Status.CERTIFIED, radius=0.1
+    )
+    pairs = [(empty.records, run.records), (empty.samples, run.samples)]
+    pairs.append((empty.attacks, run.attacks))
+    pairs.append((empty.certificates, certificates.table_of([proof])))
+    for without, table in pairs:
+        assert without.empty
+        assert without.dtypes.to_dict() == table.dtypes.to_dict()
+    assert empty.answers["correct"].dtype == bool
+
+
+def test_only_what_is_public_is_offered(run: Run) -> None:
+    assert dir(robustcode) == sorted(robustcode.__all__)
+    told = {"path", "spec", "manifest", "summary", "findings", "gap", "stopped", "pilot_of"}
+    told |= {"missing", "digest", "adversarial", "check"}
+    told |= {"records", "certificates", "answers", "samples", "attacks"}
+    assert {name for name in dir(run) if not name.startswith("_")} == told
+
+
 def test_a_row_of_samples_is_what_came_of_one(run: Run) -> None:
     table = run.samples.set_index("sample")
-    assert table["verdict"].tolist() == ["robust", "broken", "broken", "wrong without attack"]
+    assert table["verdict"].tolist() == ["stood", "broken", "broken", "wrong without attack"]
     assert table["worst"].tolist()[:3] == ["pgd"] * 3
     assert pd.isna(table["worst"][3])
     assert table["distance"].tolist() == pytest.approx([0.05, 0.06, 0.07, 0.0])
@@ -186,7 +214,7 @@ def test_of_a_random_defence_the_majority_decides(tmp_path: Path) -> None:
         2, "pgd", False, **{"votes": (10, 0), "correct": 0.0, "choosing": 0.0}, **beside
     )
     table = run_of(tmp_path / "run", rows, draws=10).samples
-    assert table["verdict"].tolist() == ["robust", "broken", "wrong without attack"]
+    assert table["verdict"].tolist() == ["stood", "broken", "wrong without attack"]
     # What no proposal made worse by the draws that choose stands as it is.
     assert table["robust"].tolist() == pytest.approx([0.6, 0.4, 0.1])
 
@@ -246,6 +274,68 @@ def test_a_run_in_part_says_so(run: Run) -> None:
     fragment = part._repr_html_()
     assert said in fragment.partition("<caption")[2].partition("</caption")[0]
     assert "easier or harder" in fragment
+
+
+def test_a_run_that_its_time_limit_ended_says_so(run: Run) -> None:
+    stopped = replace(run, manifest={**run.manifest, "status": "stopped"})
+    assert repr(stopped).endswith("1 finding, stopped by its time limit)")
+    page = stopped._repr_html_()
+    assert "the same call with more time finishes it" in page.partition("<table")[0]
+    assert "time limit" not in run._repr_html_()
+
+
+def test_what_a_failure_does_to_the_numbers_is_said_with_them(run: Run) -> None:
+    """As in a report, whose words these are."""
+    assert "The evidence for these numbers is weakened: 1 warning below." in run._repr_html_()
+    grave = {**FINDING, "severity": "failure"}
+    failed = replace(run, findings=[FINDING, grave, grave])
+    assert "Do not rely on these numbers: 2 failures below." in failed._repr_html_()
+    assert repr(failed).endswith("3 findings, 2 failures among them)")
+
+
+def test_a_test_of_an_evaluation_is_not_taken_for_it(run: Run) -> None:
+    pilot = replace(run, summary={**run.summary, "tested": 500})
+    assert "4 samples of 500 to test the evaluation" in repr(pilot)
+    assert "These are 4 of 500 samples" in pilot._repr_html_().partition("<table")[0]
+
+
+def test_a_run_of_corruptions_shows_error_loss_and_calibration(run: Run) -> None:
+    def measured(right: int) -> dict[str, Any]:
+        return {**accuracy(right), "nll": 4 - right, "calibration": (4 - right) / 8, "ece": 0.5}
+
+    named = {"fog": measured(1), "frost": measured(2)}
+    corrupted = {
+        "clean": measured(4),
+        "corruptions": [],
+        "corruption_means": {"all": measured(2), "groups": {"weather": {}}, "corruptions": named},
+        "corruption_scale": "cifar-10-c",
+    }
+    bare = {**run.summary, **corrupted, "robust": None, "attacks": []}
+    spoilt = replace(run, summary=bare, spec={**run.spec, "command": "corrupt"}, findings=[])
+    page = Shown(spoilt._repr_html_())
+    assert [row[0] for row in page.rows] == ["what", "clean", "fog", "frost", "mean of all"]
+    assert page.rows[2][1:] == ["75.0", _error(1), "3.000", "37.5"]
+    assert f"most under fog: 75.0 % (95 % interval {_error(1)} %)" in page.text
+    assert "Its calibration error is 0.0 % on clean images and 25.0 %" in page.text
+    assert "under common corruptions" in repr(spoilt)
+    assert "corrupted 50.0 %" in repr(spoilt)
+
+
+def _error(right: int) -> str:
+    _, low, high = proportion(right, 4)
+    return f"{100 * (1 - high):.1f} to {100 * (1 - low):.1f}"
+
+
+def test_a_run_of_certificates_says_what_came_of_each_sample(run: Run) -> None:
+    points = [{"radius": radius, **accuracy(n)} for radius, n in ((0.1, 2), (0.2, 1))]
+    proved = {**accuracy(2), "method": "crown", "threat": "linf:0.1", "samples": 4, "curve": points}
+    proved |= {"undecided": 1, "wrong": 1, "abstained": 0}
+    bare = {**run.summary, "robust": None, "attacks": [], "certified": proved}
+    page = Shown(replace(run, summary=bare, spec={**run.spec, "command": "certify"})._repr_html_())
+    assert "is certified by crown for 50.0 %" in page.text
+    assert "Of 4 samples 2 certified, 1 undecided" in page.text
+    assert [row[2] for row in page.rows[1:]] == ["75.0", "50.0", "50.0", "25.0"]
+    assert page.rows[-1][0] == "certified to radius 0.2"
 
 
 def test_a_line_says_what_a_run_is(run: Run) -> None:
