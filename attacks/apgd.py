@@ -128,7 +128,6 @@ class APGD(Attack):
         found: Found,
     ) -> None:
         """One ascent of every row of ``crowd``, in l1 through larger balls."""
-        own = x[crowd.places]
         staged = threat.norm is Norm.L1 and self.from_larger
         stages = list(zip(LARGER, SHARES, strict=True)) if staged else [(1.0, 1.0)]
         left, at = self.steps, None
@@ -137,10 +136,9 @@ class APGD(Attack):
             count = left if last else min(left, round(share * self.steps))
             left -= count
             ball = threat.with_eps(min(scale * threat.eps, threat.whole_box(x[0].numel())))
-            start = _start(own, ball, streams) if at is None else ball.project(at, own)
-            own_streams = streams.child("stage", number)
-            ascent = _Ascent(self, target, ball, crowd, own, start, own_streams, staged)
-            at = ascent.run(count, found, self._loss, within=last)
+            ascent = _Ascent(self, target, ball, crowd, streams.child("stage", number), staged)
+            rows = ascent.begin(x[crowd.places], at, count, self._loss, streams)
+            at = ascent.run(rows, count, found, self._loss, within=last)
 
 
 @dataclass
@@ -249,35 +247,36 @@ class _Ascent:
         target: Target,
         threat: ThreatModel,
         crowd: Crowd,
-        x: Tensor,
-        start: Tensor,
         streams: Streams,
         staged: bool,
     ) -> None:
         self.attack, self.target, self.threat, self.staged = attack, target, threat, staged
-        self.crowd, self.x, self.start, self.streams = crowd, x, start, streams
+        self.crowd, self.streams = crowd, streams
         self.leaves = attack.until_broken and not target.stochastic
         # Samples that are broken, and whose rows have no more to find.
-        self.over = torch.zeros(int(crowd.places.max()) + 1, dtype=torch.bool, device=x.device)
+        count = int(crowd.places.max()) + 1
+        self.over = torch.zeros(count, dtype=torch.bool, device=crowd.places.device)
 
-    def run(self, steps: int, found: Found, loss_of: Raise, within: bool) -> Tensor:
-        """Climb; where the loss of each row that is left was highest, in the shape of inputs.
+    def begin(
+        self, x: Tensor, at: Tensor | None, steps: int, loss_of: Raise, streams: Streams
+    ) -> _Rows:
+        """Rows ready for so many steps, from inputs ``x``; ``at``: where the last ball was left.
 
-        Only with ``within`` is the ball the one that is allowed: then what is found is offered to
-        ``found``, and rows leave.
+        Apart from the climb, so that nothing but the rows is held through it.
         """
-        crowd = self.crowd
-        here = self._slope(loss_of(crowd.goals), self.start, crowd.y, self.streams, 0)
+        crowd, threat = self.crowd, self.threat
+        start = _start(x, threat, streams) if at is None else threat.project(at, x)
+        here = self._slope(loss_of(crowd.goals), start, crowd.y, self.streams, 0)
         self.order = order = Order.of(here.gradient)
-        x_adv, x = order.rows(self.start).contiguous(), order.rows(self.x).contiguous()
+        x_adv, x = order.rows(start).contiguous(), order.rows(x).contiguous()
         gradient = order.rows(here.gradient)
-        rows = _Rows(
+        return _Rows(
             places=crowd.places,
             y=crowd.y,
             goals=crowd.goals,
             judged=crowd.judged,
             streams=self.streams,
-            region=self.threat.region(x),
+            region=threat.region(x),
             x_adv=x_adv,
             before=x_adv,
             gradient=gradient,
@@ -289,9 +288,18 @@ class _Ascent:
             broken=here.lead < -ROUNDING * here.scale,
             # As the authors' code does where it is given a start.
             pace=pace_for(
-                self.threat, x, here.loss, steps, self.attack.rho, x_adv if self.staged else None
+                threat, x, here.loss, steps, self.attack.rho, x_adv if self.staged else None
             ),
         )
+
+    def run(
+        self, rows: _Rows, steps: int, found: Found, loss_of: Raise, within: bool
+    ) -> Tensor:
+        """Climb; where the loss of each row that is left was highest, in the shape of inputs.
+
+        Only with ``within`` is the ball the one that is allowed: then what is found is offered to
+        ``found``, and rows leave.
+        """
         self.leaves = self.leaves and within
         self._finish_broken(rows)
         for number in range(1, steps + 1):
@@ -302,7 +310,7 @@ class _Ascent:
                 self._narrow(rows, found)
         if within:
             self._offer(rows, found)
-        return order.images(rows.top)
+        return self.order.images(rows.top)
 
     def _step(self, rows: _Rows, loss_of: Raise, number: int, last: bool) -> None:
         moved = rows.pace.moved(rows.x_adv, rows.before, rows.gradient, rows.region)
@@ -386,6 +394,9 @@ class _Ascent:
         return level(self.target, x_adv, y, loss, at, self.attack.draws)
 
     def _draws_of(self, streams: Streams, number: int) -> Streams:
+        # Names of draws that nobody makes would take a small network a twentieth of a step.
+        if not self.target.stochastic:
+            return streams
         return streams.child("step", 0 if self.attack.hold else number)
 
 

@@ -46,9 +46,8 @@ def slope(
 
     All draws of a deterministic target are the same one, and it is paid for once.
     """
-    if not target.stochastic:
-        draws = 1
-    first, *others = streams.parts(draws)
+    draws = draws if target.stochastic else 1
+    first, *others = _parts(target, streams, draws)
     here = target.ascent(x, y, loss, first)
     logits, gradient = [here.logits], here.gradient
     for draw in others:
@@ -67,8 +66,13 @@ def level(
 ) -> Slope:
     """``slope`` where no way up is wanted: by forward passes alone, its gradient is zero."""
     draws = draws if target.stochastic else 1
-    logits = [target.logits(x, draw) for draw in streams.parts(draws)]
+    logits = [target.logits(x, draw) for draw in _parts(target, streams, draws)]
     return _seen(logits, y, loss, torch.zeros_like(x))
+
+
+def _parts(target: Target, streams: Streams, draws: int) -> list[Streams]:
+    """The streams of each draw; to name those that nobody makes takes longer than it seems."""
+    return streams.parts(draws) if target.stochastic else [streams]
 
 
 def _seen(logits: Sequence[Tensor], y: Tensor, loss: Loss, gradient: Tensor) -> Slope:

@@ -39,10 +39,10 @@ LINE = 1000
 ROOM = 1200
 # Letters in which a line may not be broken: more than any word of ours has.
 RUN = 18
-BREAK = r"\allowbreak{}"
+BREAK, TIED = r"\allowbreak{}", r"\nobreakspace{}"
 # After these marks a line may be broken, and at these spaces it may not.
 PLACE = re.compile(r"[,:=_/](?=[A-Za-z])|[ -](?![ -])")
-TIE = re.compile(r"(?<=\d) (?=%|to -?\d)|(?<=\d to) (?=-?\d)")
+TIE = re.compile(r"(?<=\d) (?=%)")
 # What a spreadsheet takes for the beginning of a formula; some also where the mark is a wide one.
 FORMULA = tuple("=+-@\uff1d\uff0b\uff0d\uff20")
 
@@ -81,7 +81,7 @@ def latex(text: str) -> str:
     ends = set(itertools.accumulate(map(len, _pieces(line)))) - {len(line)}
     ties = {match.start() for match in TIE.finditer(line)}
     marks = [
-        "~" if place in ties else _in_latex(mark) + (BREAK if _breaks(place, mark, ends) else "")
+        TIED if place in ties else _in_latex(mark) + (BREAK if _breaks(place, mark, ends) else "")
         for place, mark in enumerate(line)
     ]
     lines = ["".join(marks[start : start + LINE]) for start in range(0, len(marks), LINE)]

@@ -107,8 +107,10 @@ class Page:
     @property
     def noted(self) -> list[Grid | Part]:
         """What has notes, in the order of the page."""
-        parts = (noted for part in self.parts for noted in (*part.grids, part))
-        return [*self.grids, *parts, *self.checked]
+        noted: list[Grid | Part] = list(self.grids)
+        for part in self.parts:
+            noted += [*part.grids, part]
+        return [*noted, *self.checked]
 
     # By identity: two runs may have tables that say the same.
     @cached_property

@@ -50,7 +50,8 @@ class Row:
         backwards: likewise.
         seconds: wall-clock time.
         status: how a check went; only of checks, which measure no accuracy.
-        said: what it saw; of a run that is not compared or not ranked, why.
+        said: what it saw; of a run that is not compared or not ranked, why; of a rank, the attacks
+            of the run that not all had; of a value over eps, if it is a loose bound.
         at: where along an axis the value lies: an eps, passes a sample, draws, a class, a severity,
             a rank.
         nll: mean negative log-likelihood of the labels, in nats.

@@ -60,7 +60,8 @@ def attack(
 
     Args:
         model: a name as for ``--model``, or a module from images (batch, channels, height, width)
-            in [0, 1] to logits.
+            in [0, 1] to logits. A copy of it is evaluated, where one can be made: it stays as it
+            is. A folder is gone on with for the same weights, code and settings only.
         data: a name as for ``--data``, a data set, or (images, labels).
         threat: the norm and its budget, e.g. ``linf:8/255``.
         out: the run folder.

@@ -34,5 +34,5 @@ def _needed(wrong: Any) -> list[str]:
 
 def _value(wrong: Any) -> Any:
     """What stood there instead, where Typer does not say so itself; None if that is not known."""
-    errors = getattr(wrong.__cause__ or wrong.__context__, "errors", None)
-    return errors()[0].get("input") if callable(errors) else None
+    cause: Any = wrong.__cause__ or wrong.__context__
+    return cause.errors()[0].get("input") if hasattr(cause, "errors") else None

@@ -138,7 +138,7 @@ def _table(
         *(("number",) if ranks else ()),
         *("word", "phrase", *("number",) * (2 + certified)),
         *(("word",) if group.contrasts else ()),
-        *(("phrase",) if chosen else ()),
+        *(("long",) if chosen else ()),
     )
     caption = f"{caption}, on {counted(len(group.samples), 'sample')}"
     return Grid(

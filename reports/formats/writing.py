@@ -11,7 +11,7 @@ from robustcode.errors import StoreError
 
 # What names a folder that a report would spoil.
 OTHERS = {"manifest.json": "a run", "curve.json": "a curve"}
-NAME = re.compile(r"[A-Za-z0-9_]+\.[a-z]+")
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*\.[a-z]+")
 
 
 def write(files: Mapping[str, bytes], out: Path) -> dict[str, Path]:

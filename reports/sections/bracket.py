@@ -58,8 +58,8 @@ def bracket_verdict(pair: Pair) -> str:
     found = pair.found
     count = len(found.table)
     certified, attacked = (
-        f"{percent(value, count)} % (95 % interval {percent(low, count)} to {percent(high, count)})"
-        for value, low, high in (found.certified, found.attacked)
+        "{} % (95 % interval {} to {} %)".format(*(percent(number, count) for number in end))
+        for end in (found.certified, found.attacked)
     )
     undecided = int((found.table.state == "undecided").sum())
     setting = f"On {counted(count, 'sample')} of {pair.attack.fact('data')} in {found.threat}"
@@ -119,10 +119,10 @@ def proofs_grid(found: Sequence[Source], rows: Mapping[str, list[Row]]) -> Grid:
     random = any(source.run.summary["certified"].get("expected") for source in found)
     return Grid(
         "Certified accuracy",
-        ("run", "in", "what", "n", "accuracy, %", "95 % interval, %"),
-        ("phrase", "word", "phrase", "number", "number", "number"),
+        ("run", "accuracy, %", "95 % interval, %", "n", "in", "what"),
+        ("phrase", "number", "number", "number", "word", "phrase"),
         tuple(
-            (label, threat, row.name, f"{row.samples:,}", accuracy_of(row), interval_of(row))
+            (label, accuracy_of(row), interval_of(row), f"{row.samples:,}", threat, row.name)
             for label, threat, row in lines
         ),
         tuple(dict.fromkeys([SAMPLED, *([EXPECTED] if random else []), *doubts])),

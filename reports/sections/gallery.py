@@ -61,15 +61,11 @@ class Picture:
         return self.verdict == "broken"
 
     @property
-    def titles(self) -> tuple[str, str, str]:
-        """What stands under the three pictures: only what broke the defence is adversarial."""
+    def last(self) -> str:
+        """What stands under the third picture: only what broke the defence is adversarial."""
         held = "vote still right" if self.wrong else "still right"
-        last = {"broken": "adversarial", "refused": "as attacked, refused"}
-        return (
-            "clean",
-            f"change × {self.triple.times}",
-            last.get(self.verdict, f"as attacked, {held}"),
-        )
+        words = {"broken": "adversarial", "refused": "as attacked, refused"}
+        return words.get(self.verdict, f"as attacked, {held}")
 
     @property
     def alt(self) -> tuple[str, str, str]:
@@ -162,13 +158,11 @@ def _candidates(source: Source, inputs: Inputs) -> pd.DataFrame:
     taken = rows["prediction"].astype(float)
     turned_away = refused(rows, source.draws)
     broken = (taken != rows["label"]) & ~turned_away
-    verdict = np.select([broken, turned_away], ["broken", "refused"], "stood")
+    word = np.select([broken, turned_away], ["broken", "refused"], "stood")
     places = {name: place for place, name in enumerate(dict.fromkeys(records["attack"]))}
     attack = rows["carried"].fillna(rows["attack"])
-    return rows.assign(
-        **{"share": share, "broken": broken, "verdict": verdict},
-        **{"attack": attack, "place": attack.map(places)},
-    )
+    rows = rows.assign(share=share, broken=broken, verdict=word)
+    return rows.assign(attack=attack, place=attack.map(places))
 
 
 def _picture(source: Source, place: int, inputs: Inputs, row: pd.Series) -> Picture:

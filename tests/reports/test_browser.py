@@ -246,14 +246,25 @@ def test_axe_finds_no_serious_fault(
             page.keyboard.press("Escape")
 
 
+# What lies in a closed fold nobody sees, and axe takes longer to pass over it than for all the
+# rest. The pages of one run show the same unfolded.
+AXED = """async (where) => {
+  const folded = [...document.querySelectorAll("details:not([open]) > :not(summary)")];
+  const taken = folded.map((element) => [document.createComment(""), element]);
+  for (const [mark, element] of taken) element.replaceWith(mark);
+  const found = await axe.run(where, { resultTypes: ["violations"] });
+  for (const [mark, element] of taken) mark.replaceWith(element);
+  return found.violations;
+}"""
+
+
 def faults(page: Page, where: str = "html") -> list[str]:
     """What axe calls serious or critical, with the elements it says it of."""
     if page.evaluate("typeof axe") == "undefined":
         page.evaluate(AXE.read_text(encoding="utf-8"))
-    found = page.evaluate("where => axe.run(where, {resultTypes: ['violations']})", where)
     return [
         f"{one['id']}: {[node['target'] for node in one['nodes'][:3]]}"
-        for one in found["violations"]
+        for one in page.evaluate(AXED, where)
         if one["impact"] in ("serious", "critical")
     ]
 
@@ -465,7 +476,8 @@ def test_another_run_keeps_the_filters_that_it_has(run_of: Get, show: Show) -> N
     page.evaluate("location.hash = '#samples?run=9&verdict=none'")
     playwright.expect(said).to_have_text(
         f"{SAMPLES} of {SAMPLES} samples. Not in this run and switched off: "
-        'verdict "none". No run 9 is on this page: this is another.'
+        'verdict "none". No run 9 is on this page: this is another.',
+        timeout=30_000,
     )
 
 
@@ -508,6 +520,7 @@ def test_samples_sort_by_distance_both_ways(run_of: Get, show: Show) -> None:
 def test_a_record_opens_and_closes_by_keyboard_alone(show: Show) -> None:
     focused = "document.activeElement.className"
     page = show("several")
+    opens = [page.get_by_role("button", name=f"Record of sample {n}", exact=True) for n in (21, 22)]
     page.locator("#explorer-sample").focus()
     page.keyboard.type("20-30")
     for _ in range(30):
@@ -520,12 +533,12 @@ def test_a_record_opens_and_closes_by_keyboard_alone(show: Show) -> None:
     assert record.is_visible()
     page.keyboard.press("Escape")
     assert record.is_hidden()
-    page.wait_for_function("document.activeElement.textContent === '21'")
+    playwright.expect(opens[0]).to_be_focused(timeout=30_000)
     page.keyboard.press("Enter")
     page.get_by_role("button", name="Next sample").press("Enter")
     assert page.get_by_role("dialog", name="Sample 22 of").is_visible()
     page.keyboard.press("Escape")
-    page.wait_for_function("document.activeElement.textContent === '22'")
+    playwright.expect(opens[1]).to_be_focused(timeout=30_000)
 
 
 def test_a_record_says_what_each_attack_did(run_of: Get, show: Show) -> None:
@@ -581,9 +594,9 @@ def test_a_record_shows_the_picture_of_the_gallery(show: Show) -> None:
     assert record.is_hidden()
     assert page.evaluate("location.hash") == f"#{name}"
     # It hangs in the fold of its run.
-    playwright.expect(hung).to_be_visible()
+    playwright.expect(hung).to_be_visible(timeout=30_000)
     page.evaluate("history.back()")
-    playwright.expect(record.locator("h3")).to_contain_text(f"Sample {sample} of")
+    playwright.expect(record.locator("h3")).to_contain_text(f"Sample {sample} of", timeout=30_000)
     assert page.locator("#explorer-run").input_value() == place
 
 
@@ -659,7 +672,7 @@ def test_ten_thousand_samples_stay_smooth(large: Path, visit: Visit) -> None:
         "explorer-verdict": ["broken", "stood", ""],
         "explorer-attack": ["broken:fgsm", "only:noise", ""],
         "explorer-from": ["0.01", ""],
-        "explorer-sample": ["0-4999", ""],
+        "explorer-sample": ["0-4999", "20000", ""],
     }
     asked = [[name, value] for name, values in choices.items() for value in values]
     with visit(large) as page:

@@ -411,6 +411,10 @@ def test_one_suite_may_choose_other_attacks_for_each_defence(tmp_path: Path) -> 
     (board,), refused = boards(*runs)
     assert board.attacked_by == "the suite adaptive (which chose for each run)"
     assert not refused
+    # Two suites of unknown versions may be any two.
+    unknown: dict[str, Any] = {"manifest": {"versions": {"python": "3"}}}
+    one = attacked(tmp_path / "one", [True] * 30, attacks=("noise", "scout"), **unknown)
+    assert boards(one, attacked(tmp_path / "two", [True] * 30, **unknown))[0] == []
 
 
 def test_what_a_suite_chose_for_a_run_stands_in_its_line(tmp_path: Path) -> None:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import html
 import json
+import math
 import os
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,13 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+from scipy.stats import binomtest
 
 import robustcode
+from robustcode import wording
 from robustcode.reports import report
+from robustcode.reports.compose import compose
+from robustcode.store import load_run
 
 PDFLATEX = shutil.which("pdflatex")
 needs_latex = pytest.mark.skipif(PDFLATEX is None, reason="there is no pdflatex on the path")
@@ -144,26 +149,48 @@ LATEX = {
     "textasciigrave": "`",
     "textquotesingle": "'",
     "allowbreak": "",
+    "nobreakspace": " ",
 }
 
 
-def latex_table(text: str) -> Shown:
-    """What a tableN.tex shows."""
+UNDER = re.compile(r"\\multicolumn\{\d+\}\{@\{\}.*em\}@\{\}\}\{\\hspace\*\{1em\}(.*)\}")
+
+
+def latex_table(text: str, headers: list[str]) -> Shown:
+    """What a table of LaTeX shows, of which some of the ``headers`` stand below the rows."""
     caption = re.search(r"^\\caption\{(.*)\}$", text, flags=re.MULTILINE)
     body = re.search(r"\\toprule\n(.*?)\\midrule\n(.*?)\\bottomrule", text, flags=re.DOTALL)
     assert caption
     assert body
-    rows = [
-        [read_latex(cell) for cell in re.split(r"(?<!\\) & ", line.removesuffix(r" \\"))]
-        for line in "".join(body.groups()).splitlines()
-        if line
-    ]
-    return Shown(read_latex(caption[1]), rows[0], rows[1:])
+    lines = [line.removesuffix(r" \\") for line in "".join(body.groups()).splitlines() if line]
+    rows: list[dict[int, str]] = []
+    beside: list[int] = []
+    for line in lines:
+        if under := UNDER.fullmatch(line):
+            told = read_latex(under[1])
+            places = [place for place in range(len(headers)) if place not in beside]
+            pattern = "".join(
+                rf"(?:(?:; )?{re.escape(headers[n])}: (?P<at{n}>.*?))?" for n in places
+            )
+            found = re.fullmatch(pattern, told)
+            assert found, told
+            rows[-1] |= {n: found[f"at{n}"] or "" for n in places}
+        elif line != r"\addlinespace":
+            cells = [read_latex(cell) for cell in re.split(r"(?<!\\) & ", line)]
+            if not rows:
+                at = iter(range(len(headers)))
+                beside = [next(n for n in at if headers[n] == cell) for cell in cells]
+            rows.append(dict(zip(beside, cells, strict=True)))
+    return Shown(
+        read_latex(caption[1]),
+        headers,
+        [[row.get(place, "") for place in range(len(headers))] for row in rows[1:]],
+    )
 
 
 def read_latex(text: str) -> str:
     text = text.replace("{[}", "[").replace("{*}", "*")
-    text = re.sub(r"\\([a-z]+)\{\}", lambda mark: LATEX[mark[1]], text.replace("-{}", "-"))
+    text = re.sub(r"\\([a-z]+)\{\}", lambda mark: LATEX.get(mark[1], ""), text.replace("-{}", "-"))
     text = re.sub(r"\[U\+([0-9A-F]{4,6})\]", lambda mark: chr(int(mark[1], 16)), text)
     return re.sub(r"\\([^a-z])", r"\1", text)
 
@@ -173,20 +200,86 @@ def tables_of(files: Mapping[str, Path]) -> list[Shown]:
 
 
 def test_every_table_has_the_same_cells_in_every_format(files: dict[str, Path]) -> None:
-    told = tables_of(files)
-    count = sum(re.fullmatch(r"table\d+\.tex", name) is not None for name in files)
-    assert len(told) == count > 15
-    document = files["tex"].read_text()
-    for number, table in enumerate(told, 1):
-        text = files[f"table{number}.tex"].read_text()
-        assert latex_table(text) == table
-        # The whole document holds the same file.
-        assert text.split("\n", 1)[1].strip() in document
-    on_page = Tables(files["html"].read_text()).found
-    # A page tells of the checks in another form than as a table.
-    elsewhere = "Checks of the evaluation"
-    assert on_page == [table for table in told if not table.caption.startswith(elsewhere)]
-    assert len(on_page) > 10
+    told, names = tables_of(files), names_of(files)
+    assert len(told) == len(names) > 15
+    assert sorted(name for name in files if name.startswith("table-")) == sorted(
+        f"table-{name}.tex" for name in names
+    )
+    document, page = files["tex"].read_text(), files["html"].read_text()
+    found = iter(Tables(page).found)
+    for number, (name, table) in enumerate(zip(names, told, strict=True), 1):
+        text = files[f"table-{name}.tex"].read_text()
+        assert latex_table(text, table.headers) == table
+        assert rf"\label{{tab:robustcode-{name}}}" in text
+        # The whole document holds the same, but for notes that it has said before.
+        body = text[text.index(r"\begin{table") : text.index(r"\par\smallskip\raggedright")]
+        assert body in document
+        numbered = replace(table, caption=f"Table {number}: {table.caption}")
+        # A page tells of the checks in another form than as a table, under the same number.
+        if table.caption.startswith("Checks of the evaluation"):
+            assert f'id="table-{name}">{html.escape(numbered.caption)}</p>' in page
+        else:
+            assert f'id="table-{name}" role="region"' in page
+            assert next(found) == numbered
+    assert next(found, None) is None
+
+
+def names_of(files: Mapping[str, Path]) -> list[str]:
+    """The names of the tables in their order, which their numbers and captions agree with."""
+    listed = json.loads(files["json"].read_text())["tables"]
+    assert [table["number"] for table in listed] == list(range(1, len(listed) + 1))
+    assert [table["caption"] for table in listed] == [t.caption for t in tables_of(files)]
+    return [table["name"] for table in listed]
+
+
+def test_a_table_keeps_its_name_when_runs_are_added_after_it(runs: list[Path]) -> None:
+    read = [load_run(run) for run in runs]
+    before: dict[tuple[Any, ...], str] = {}
+    for count in (1, 2, len(read)):
+        page = compose(read[:count])
+        # What is in a table is the same wherever it stands: its labels may not be.
+        now = {(grid.headers, grid.rows): page.name_of(grid) for grid in page.tables}
+        kept = before.keys() & now.keys()
+        assert len(kept) >= (3 if before else 0)
+        assert [before[table] for table in kept] == [now[table] for table in kept]
+        names = list(map(page.name_of, page.tables))
+        assert len(set(names)) == len(names)
+        assert all(re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)+|certified", name) for name in names)
+        before |= now
+
+
+def test_a_note_is_said_once_on_a_page_and_with_every_table_that_stands_alone(
+    files: dict[str, Path], runs: list[Path]
+) -> None:
+    page = compose([load_run(run) for run in runs])
+    texts = {form: files[form].read_text() for form in ("md", "tex", "html")}
+    read = {
+        "md": read_markdown(texts["md"]),
+        "tex": read_latex(texts["tex"]),
+        "html": Text(texts["html"]).text,
+    }
+    again = 0
+    for grid in page.tables:
+        alone = read_latex(files[f"table-{page.name_of(grid)}.tex"].read_text())
+        for note in grid.notes:
+            assert note in alone
+            assert [form for form, text in read.items() if text.count(note) != 1] == []
+        held = page.notes_of(grid)
+        assert len(held.said) + len(held.again) == len(grid.notes)
+        again += len(held.again)
+    assert again > 10
+
+
+class Text(HTMLParser):
+    """What a reader sees of a page."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.text = ""
+        self.feed(page)
+
+    def handle_data(self, data: str) -> None:
+        self.text += "" if self.cdata_elem else data
 
 
 def test_csv_reads_back_in_the_types_of_its_columns_and_is_what_json_holds(
@@ -220,7 +313,15 @@ def test_csv_reads_back_in_the_types_of_its_columns_and_is_what_json_holds(
 
 
 def percent(value: float, samples: int) -> str:
-    return format(100 * value, ".2f" if samples >= 1000 else ".1f")
+    told = format(100 * value, ".2f" if samples >= 1000 else ".1f")
+    # Nothing but 0 and 1 is told as 0 or 100 per cent: the first digits that differ are shown.
+    near = [end for end in (0.0, 1.0) if float(told) == 100 * end and abs(value - end) > 1e-11]
+    if near:
+        places = -math.floor(math.log10(100 * abs(value - near[0])))
+        told = next(
+            t for n in (places - 1, places) if float(t := f"{100 * value:.{n}f}") != 100 * near[0]
+        )
+    return "0.0" if told == "-0.0" else told
 
 
 def interval(row: Mapping[str, Any]) -> str:
@@ -241,6 +342,21 @@ def both(row: Mapping[str, Any]) -> str:
 
 def whole(number: float) -> str:
     return "" if pd.isna(number) else f"{number:,.0f}"
+
+
+@pytest.mark.parametrize("samples", [3, 999, 1000, 12_345])
+def test_nothing_but_none_and_all_is_told_as_0_and_100(samples: int) -> None:
+    for right in (0, 1, samples // 2, samples - 1, samples):
+        found = binomtest(right, samples)
+        limits = found.proportion_ci(0.95, "exact")
+        for share in (right / samples, limits.low, limits.high):
+            for sign in (1, -1):
+                told = wording.percent(sign * share, samples)
+                assert told == (
+                    percent(share, samples) if sign > 0 or not share else f"-{told[1:]}"
+                )
+                assert (float(told) in (0, 100, -100)) == (share in (0, 1))
+                assert float(told) == pytest.approx(100 * sign * share, abs=0.0501)
 
 
 class Rows:
@@ -270,7 +386,7 @@ def test_the_main_tables_show_the_numbers_of_csv(files: dict[str, Path]) -> None
     tables, rows = tables_of(files), Rows(files)
     shown = 0
     for table in named(tables, "Accuracy of "):
-        assert table.headers[:5] == ["what", "settings", "n", "accuracy, %", "95 % interval, %"]
+        assert table.headers[:4] == ["what", "n", "accuracy, %", "95 % interval, %"]
         run = table.caption.removeprefix("Accuracy of ").rpartition(" on ")[0]
         for line in table.lines():
             row = rows.one(run=run, kind=MAIN, name=line["what"])
@@ -375,29 +491,34 @@ def test_no_table_of_shares_hides_how_many_they_are_of(files: dict[str, Path]) -
 
 
 @needs_latex
-def test_the_latex_compiles(files: dict[str, Path], tmp_path: Path) -> None:
+def test_the_latex_compiles_and_nothing_sticks_out(files: dict[str, Path], tmp_path: Path) -> None:
     for path in files.values():
         if path.suffix in (".tex", ".pdf"):
             shutil.copy(path, tmp_path / path.name)
-    tables = [name.removesuffix(".tex") for name in files if re.fullmatch(r"table\d+\.tex", name)]
+    names = names_of(files)
+    tables = [f"table-{name}" for name in names]
     inputs = [rf"\input{{{name}}} \clearpage" for name in tables]
     # The packages that each table asks for in its first line, and no other.
     packages = r"\usepackage[T1]{fontenc} \usepackage{array,booktabs,textcomp}"
     assert all(packages in files[f"{name}.tex"].read_text().split("\n")[0] for name in tables)
-    references = [rf"\ref{{tab:robustcode{number}}}" for number in range(1, len(tables) + 1)]
+    references = [rf"\ref{{tab:robustcode-{name}}}" for name in names]
     body = "\n".join([*inputs, *references])
-    alone = rf"\documentclass{{article}} {packages} \begin{{document}} {body} \end{{document}}"
-    (tmp_path / "alone.tex").write_text(alone)
-    for name in ("report", "alone"):
-        log = compiled(tmp_path, name)
-        assert not re.search(r"undefined|multiply defined|Missing character", log), name
+    for form in ("onecolumn", "twocolumn"):
+        paper = rf"\documentclass[{form}]{{article}} {packages} \begin{{document}} {body}"
+        (tmp_path / f"{form}.tex").write_text(rf"{paper} \end{{document}}")
+    for name, times in (("report", 1), ("onecolumn", 2), ("twocolumn", 1)):
+        log = compiled(tmp_path, name, times)
+        assert not re.search(r"multiply defined|Missing character", log), name
+        assert times == 1 or "undefined" not in log
+        wide = [float(by) for by in re.findall(r"Overfull \\hbox \(([\d.]+)pt too wide", log)]
+        assert [by for by in wide if by > 1] == [], name
 
 
-def compiled(folder: Path, name: str) -> str:
-    """The log of the second of two runs, of which neither failed."""
+def compiled(folder: Path, name: str, times: int) -> str:
+    """The log of the last of so many runs, of which none failed."""
     assert PDFLATEX
     call = [PDFLATEX, "-no-shell-escape", "-interaction=nonstopmode", "-halt-on-error", name]
-    for _ in range(2):
+    for _ in range(times):
         done = subprocess.run(call, cwd=folder, capture_output=True, check=False)
         assert done.returncode == 0, done.stdout[-2000:]
     return (folder / f"{name}.log").read_text(errors="replace")

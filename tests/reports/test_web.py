@@ -268,6 +268,39 @@ def test_every_table_says_what_it_is_and_what_its_cells_belong_to(tree: Element)
             assert [cell.tag for cell in row.children] == ["th" if s else "td" for s in scopes]
 
 
+@pytest.mark.parametrize(
+    ("sentence", "together"),
+    [
+        (
+            "It keeps 39.1 % (95 % interval 32.0 to 46.5 %), not 39.",
+            ["39.1 %", "(95 % interval 32.0 to 46.5 %),"],
+        ),
+        ("-42.6 (-52.2 to -32.2) of 1,960", ["-42.6 (-52.2 to -32.2)"]),
+        ("by one draw ± 2.7%, 62.5 to 75.0 %.", ["± 2.7%,", "62.5 to 75.0 %."]),
+        ("accuracy, %", ["accuracy, %"]),
+        ("<b> & 5 of 9 samples to be", []),
+    ],
+)
+def test_a_number_is_not_torn_from_its_unit_nor_from_its_interval(
+    sentence: str, together: list[str]
+) -> None:
+    page = Tree(html_of(page_of(False, said=(sentence,), parts=(), checkups=()))).root
+    (verdict,) = (p for p in page.every("p") if p.attributes.get("class") == "verdict")
+    assert verdict.said == sentence
+    assert [(span["class"], span.said) for span in verdict.every("span")] == [
+        ("together", part) for part in together
+    ]
+
+
+def test_a_note_that_was_said_is_called_by_its_number(tree: Element) -> None:
+    notes = [p.said for p in tree.every("p") if p.attributes.get("class") == "note"]
+    assert notes.count("Note 1: A note.") == 1
+    tables = list(tree.every("table"))
+    # Beside these, the checks have notes as well.
+    assert notes.count("Note 1 holds here, too.") >= len(tables) - 1
+    assert sum("A note." in note for note in notes) == 1
+
+
 def test_what_scrolls_can_be_reached_by_keyboard_and_has_a_name(tree: Element) -> None:
     boxes = [element for element in tree.every("div") if "tabindex" in element.attributes]
     assert len(boxes) >= len(list(tree.every("table")))
