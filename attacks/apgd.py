@@ -292,9 +292,7 @@ class _Ascent:
             ),
         )
 
-    def run(
-        self, rows: _Rows, steps: int, found: Found, loss_of: Raise, within: bool
-    ) -> Tensor:
+    def run(self, rows: _Rows, steps: int, found: Found, loss_of: Raise, within: bool) -> Tensor:
         """Climb; where the loss of each row that is left was highest, in the shape of inputs.
 
         Only with ``within`` is the ball the one that is allowed: then what is found is offered to

@@ -100,14 +100,15 @@ def shown_as(text: str) -> str:
 
 
 def _pieces(line: str) -> Iterator[str]:
-    ties = {match.start() + 1 for match in TIE.finditer(line)}
+    ties = {match.end() for match in TIE.finditer(line)}
     start = 0
-    for end in range(1, len(line) + 1):
+    for end in [match.end() for match in PLACE.finditer(line)] + [len(line)]:
+        if end in ties and end < len(line):
+            continue
         # Settings have no spaces to break a line at; what has nothing at all is broken anywhere.
-        at_mark = end < len(line) and bool(PLACE.match(line, end - 1)) and end not in ties
-        if end == len(line) or at_mark or end - start == RUN:
-            yield line[start:end]
-            start = end
+        for begun in range(start, end, RUN):
+            yield line[begun : min(begun + RUN, end)]
+        start = end
 
 
 def _breaks(place: int, mark: str, ends: Collection[int]) -> bool:

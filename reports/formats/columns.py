@@ -23,6 +23,7 @@ COMFORT = {"phrase": 9.0}
 NAME = 7.0
 LONGEST = 13.0  # of a number; what is longer is none, and breaks
 SLACK = 0.15
+ENOUGH = 200  # letters of an entry that decide on a width: of more there are several lines anyway
 NARROW, WIDE = frozenset("fijlrtI.,:;'!|()[]-"), frozenset('mwMW%@#&=+<>~^"\\')
 
 
@@ -52,9 +53,9 @@ class Layout:
 def layout_of(grid: Grid) -> Layout:
     """As many columns side by side as there is room for: first long ones, then texts go below."""
     texts = [
-        [header, *column]
+        [text[:ENOUGH] for text in (header, *column)]
         for header, column in zip(grid.headers, zip(*grid.rows, strict=True), strict=True)
-    ] or [[header] for header in grid.headers]
+    ] or [[header[:ENOUGH]] for header in grid.headers]
     number = [width == "number" for width in grid.widths]
     whole = [max(map(_width, column)) for column in texts]
     least = [_least(column, is_number) for column, is_number in zip(texts, number, strict=True)]

@@ -105,6 +105,8 @@ def part_of(source: Source, place: int, runs: int = 1) -> Part | None:
     few = set(choose(pool, min(most, ON_PAPER))["sample"])
     strips = tuple(Strip(_named(p), p.triple) for p in pictures if p.sample in few)
     note = "Each from left to right: the sample, its change, the sample so changed"
+    if source.draws is not None:
+        note = f"{note}; in how many of the draws that is wrong stands above"
     sheet = Sheet(f"gallery{place}", title, f"{note}.", strips)
     return Part(key, title, drawings=(sheet,), notes=said, gallery=pictures)
 
@@ -204,8 +206,10 @@ def _short(name: str) -> str:
 def _named(picture: Picture) -> str:
     """What stands above a picture on paper: the attack first, since long names are cut."""
     became = f"to {picture.after or 'no class'}" if picture.broken else picture.verdict
-    wrong = f", wrong in {picture.wrong}" if picture.wrong else ""
-    return f"{picture.attack}: {picture.before} {became}{wrong}, change x {picture.triple.times}"
+    # Short, and last: what is too long is cut in its middle.
+    draws = picture.wrong.removesuffix(" draws").replace(" of ", "/")
+    wrong = f", wrong in {draws}" if draws else ""
+    return f"{picture.attack}: {picture.before} {became}, change x {picture.triple.times}{wrong}"
 
 
 def _how_chosen(pool: pd.DataFrame, chosen: pd.DataFrame, random: bool) -> str:

@@ -590,6 +590,7 @@
     if (element("empty").contains(document.activeElement)) element("count").focus();
     update();
   });
+  element("empty").addEventListener("click", () => form.reset());
   scroll.addEventListener("click", (event) => {
     const button = event.target.closest("button");
     if (!button) return;

@@ -418,7 +418,7 @@ def test_a_random_defence_shows_in_how_many_draws_it_was_wrong(tmp_path: Path) -
     assert "linf 0.03, wrong in 47 of 50 draws (1 without the change) clean" in text
     assert "0 → 0 stood sample 3, pgd, linf 0.03, wrong in 30 of 50 draws" in text
     assert text.endswith("as attacked, vote still right")
-    assert "wrong in 47 of 50 draws" in part.drawings[0].said
+    assert "wrong in 47/50" in part.drawings[0].said
     assert "fewest draws" in part.notes[0]
 
 
