@@ -23,11 +23,12 @@ from robustcode.summary import tally
 # Runs whose sections stand on the page one after another: an attack and what goes with it.
 UNFOLDED = 2
 # A number with its unit or its interval stands on one line.
-_NUMBER = r"[-+<>]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?"
+# Its length is bounded: a text from outside may be a million digits or letters long.
+_NUMBER = r"[-+<>]?\d[\d,]{0,12}(?:\.\d{1,12})?(?:e[-+]?\d{1,3})?"
 TOGETHER = re.compile(
     rf"\(\d+ % interval {_NUMBER} to {_NUMBER}(?: %)?\)[.,;:]*"
     rf"|{_NUMBER} \({_NUMBER} to {_NUMBER}\)|{_NUMBER} to {_NUMBER}(?: %)?[.,;:)]*"
-    rf"|(?:± )?{_NUMBER} ?(?:%|points)[.,;:)]*|\w+, %"
+    rf"|(?:± )?{_NUMBER} ?(?:%|points)[.,;:)]*|\b\w{{1,20}}, %"
 )
 TEMPLATES = Path(__file__).parents[1] / "templates"
 # Below this width, in inches, figures stand side by side.
