@@ -2,16 +2,20 @@
 
     python benchmarks/cifar_report.py --data DIR --checkpoints DIR --out RUNS --report DIR
 
-All four are attacked by the suite `adaptive` on the same images; the same command resumes.
+All four are attacked by the suite `adaptive` on the same images; the same command resumes. With
+--documented DIR the Markdown and its figures, made small, go there without this machine's folders:
+that is how benchmarks/cifar_report was written.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 from typing import Any
 
 import robustcode
+from robustcode.reports.formats.smaller_svg import slim
 
 RESNET20: dict[str, Any] = {
     "model": "cifar_resnet20",
@@ -39,6 +43,7 @@ def main() -> None:
     parser.add_argument("--checkpoints", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True, help="where the runs go")
     parser.add_argument("--report", type=Path, required=True, help="where the report goes")
+    parser.add_argument("--documented", type=Path, help="where Markdown and figures go once more")
     parser.add_argument("--threat", default="linf:1/255")
     parser.add_argument("--samples", type=int, default=64)
     parser.add_argument("--draws", type=int, default=20)
@@ -58,7 +63,22 @@ def main() -> None:
         )
         folders.append(run.path)
         print(name, run.summary["clean"], run.summary["robust"], run.summary["cost"], flush=True)
-    print(robustcode.report(folders, chosen.report)["md"])
+    markdown = robustcode.report(folders, chosen.report)["md"]
+    print(markdown)
+    if chosen.documented:
+        folders_here = {chosen.data: "CIFAR10", str(chosen.checkpoints): "CHECKPOINTS"}
+        document(markdown, {**folders_here, str(chosen.out): "RUNS"}, chosen.documented)
+
+
+def document(markdown: Path, folders: dict[str, str], out: Path) -> None:
+    """The report for a reader elsewhere: each folder of this machine under a name in capitals."""
+    text = markdown.read_text()
+    for folder, name in folders.items():
+        text = text.replace(folder, name)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / markdown.name).write_text(text)
+    for figure in set(re.findall(r"\]\(([\w-]+\.svg)\)", text)):
+        (out / figure).write_bytes(slim((markdown.parent / figure).read_bytes()))
 
 
 if __name__ == "__main__":

@@ -218,5 +218,5 @@ def ended(sentence: str) -> str:
 
 def setting_of(source: Source) -> str:
     """Data and threat in words."""
-    data, threat = source.fact("data") or "unnamed data", source.fact("threat")
+    data, threat = source.data or "unnamed data", source.fact("threat")
     return f"{data} under {threat}" if threat else data

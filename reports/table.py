@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from robustcode.certified import told
-from robustcode.components import number
+from robustcode.components import code_named, data_named, number
 from robustcode.errors import ConfigError
 from robustcode.reports.names import told_apart_by
 from robustcode.store import Run
@@ -112,6 +112,11 @@ class Source:
     def attacks(self) -> list[dict[str, Any]]:
         """The attacks in the order they were run."""
         return list(self.run.summary.get("attacks") or [])
+
+    @property
+    def data(self) -> str:
+        """The data set by name, without the folder it lies in; empty where none is said."""
+        return data_named(self.fact("data"))
 
     @property
     def norm(self) -> str:
@@ -340,7 +345,8 @@ def name_of(source: Source) -> str:
     title = source.fact("title")
     if title:
         return title
-    model, defense = source.fact("model") or "unnamed model", source.fact("defense")
+    model = code_named(source.fact("model")) or "unnamed model"
+    defense = code_named(source.fact("defense"))
     name = model if defense in ("", "none", "identity") else f"{model} with {defense}"
     adversary = source.fact("adversary")
     name = name if adversary in ("", "solo") else f"{name} against {adversary}"

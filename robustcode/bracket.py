@@ -13,7 +13,7 @@ from robustcode.certified import SAME, certified_of
 from robustcode.components import Component, number
 from robustcode.errors import ConfigError, ContractError
 from robustcode.statistics import Proportion, clustered, proportion
-from robustcode.store import Run
+from robustcode.store import LATER, Run
 
 # A random defence that is proved right more often than not may still be wrong in most of a hundred
 # draws. That it is so by chance with less than this probability is taken for a contradiction.
@@ -29,8 +29,6 @@ INPUTS = (
     "defense_files_sha256",
     "mates_sha256",
 )
-# Likewise where both tell it: folders of earlier versions do not.
-TOLD_BY_SOME = ("module_code_sha256",)
 MODEL = ("model", "mean", "std")
 
 
@@ -149,7 +147,7 @@ def _refuse_other_things(
     mine: dict[str, Any] = {"norm": norm}
     for what in INPUTS:
         theirs[what], mine[what] = certified.manifest.get(what), inputs.get(what)
-    for what in TOLD_BY_SOME:
+    for what in LATER:
         if what in certified.manifest and what in inputs:
             theirs[what], mine[what] = certified.manifest[what], inputs[what]
     # Samples that are attacked together are each other's batch mates.

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from fractions import Fraction
+from pathlib import PureWindowsPath
 from typing import Any, TypeVar
 
 from robustcode.errors import ConfigError, RobustcodeError
@@ -26,6 +27,8 @@ CODE = re.compile(
     r"(?P<file>(?:[A-Za-z]:)?[^:]+\.py):(?P<name>[^\W\d]\w*)"
     r"|(?P<module>[^\W\d]\w*(?:\.[^\W\d]\w*)+):(?P<attribute>[^\W\d]\w*)"
 )
+# Data whose name says nothing without that of their file.
+IN_FILES = ("npz", "folder")
 C = TypeVar("C")
 
 
@@ -217,3 +220,32 @@ def _member(value: Any, kind: type[Enum], path: str) -> Enum:
             f"{path} = {value!r} is unknown.{suggestion(str(value), known)} "
             f"Known: {', '.join(known)}."
         ) from None
+
+
+def code_named(named: str) -> str:
+    """A component as a report names it: code of the user's own without the folder of its file.
+
+    >>> code_named("/home/ada/net.py:make"), code_named("gaussian-noise:sigma=0.25")
+    ('net.py:make', 'gaussian-noise:sigma=0.25')
+    """
+    code = CODE.match(named)
+    if code is None or not code["file"]:
+        return named
+    return last_of(code["file"]) + named[code.end("file") :]
+
+
+def data_named(data: str) -> str:
+    """A data set as a report names it: without the folder in which it lies on one machine.
+
+    >>> data_named("cifar10:/data/cifar"), data_named("npz:/data/mine.npz"), data_named("digits")
+    ('cifar10', 'npz:mine.npz', 'digits')
+    """
+    if CODE.match(data):
+        return code_named(data)
+    name, _, where = data.partition(":")
+    return f"{name}:{last_of(where)}" if name in IN_FILES and where else name
+
+
+def last_of(path: str) -> str:
+    """The last part of a path, of whatever system."""
+    return PureWindowsPath(path).name

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from robustcode import corrupted
 from robustcode.certified import outcomes_of
-from robustcode.components import Component
+from robustcode.components import Component, code_named, data_named
 from robustcode.verdicts import searches
 from robustcode.wording import DOUBTS, counted, listed, percent
 
@@ -132,7 +132,7 @@ def sentence_of(run: Run) -> str:
 def _measured(run: Run) -> str:
     summary, label = run.summary, _label(run)
     if summary.get("corruption_means"):
-        return corrupted.sentence_of(summary, label, _fact(run, "data"))
+        return corrupted.sentence_of(summary, label, data_named(_fact(run, "data")))
     parts = []
     if run.spec.get("command") != "certify":
         parts.append(f"classifies {_percent(summary['clean'], summary)} % correctly")
@@ -150,7 +150,7 @@ def _measured(run: Run) -> str:
         parts.append(
             f"is random, so that these are means of {summary['stochastic']['draws']} draws"
         )
-    looked = f"{counted(summary['samples'], 'sample')} of {_fact(run, 'data')}"
+    looked = f"{counted(summary['samples'], 'sample')} of {data_named(_fact(run, 'data'))}"
     said = f"On {looked} in {_fact(run, 'threat')}, {label} {listed(parts)}."
     if run.spec.get("command") != "certify" or not proved or "undecided" not in proved:
         return said
@@ -254,14 +254,16 @@ def _setting(run: Run, label: str = "") -> str:
     against = f"in {_fact(run, 'threat')}"
     if run.summary.get("corruption_means"):
         against = "under common corruptions"
-    return f"{label or _fact(run, 'model')} on {_fact(run, 'data')} {against}"
+    return (
+        f"{label or code_named(_fact(run, 'model'))} on {data_named(_fact(run, 'data'))} {against}"
+    )
 
 
 def _label(run: Run) -> str:
     """What was evaluated."""
     if run.summary.get("title"):
         return str(run.summary["title"])
-    model, defense = _fact(run, "model"), _fact(run, "defense")
+    model, defense = code_named(_fact(run, "model")), code_named(_fact(run, "defense"))
     return model if defense in ("", "none", "identity") else f"{model} with {defense}"
 
 

@@ -29,9 +29,12 @@ from robustcode.importing import reason
 # Libraries whose versions the manifest has, so that a name says what the code is.
 VERSIONED = ("numpy", "robustcode", "torch")
 # What torch itself keeps in each module; of that, hooks and buffers that no checkpoint has count.
-OWN = frozenset(vars(nn.Module()))
+# A compiled module is besides numbered by its place in memory.
+OWN = frozenset({*vars(nn.Module()), "_torchdynamo_wrapper_id"})
 HOOKS = ("_forward_pre_hooks", "_forward_hooks")
-PLAIN = (bool, int, float, complex, str, bytes, np.generic, Enum, torch.dtype, type(None))
+PLAIN = (bool, int, float, complex, str, bytes, np.generic, torch.dtype, type(None))
+# Levels of lists in lists, say, that are told: Python goes down a thousand calls.
+DEEPEST = 50
 
 
 def lent(model: nn.Module, device: torch.device) -> nn.Module:
@@ -103,6 +106,8 @@ class _Told:
             for name, value in vars(module).items():
                 if name not in OWN:
                     yield f"{place}:{name}", self.text(value)
+            if isinstance(module, torch.jit.ScriptModule):
+                yield f"{place}:code", self.text(_scripted(module))
             for name in module._non_persistent_buffers_set:
                 yield f"{place}:{name}", self.text(module._buffers[name])
             for name in HOOKS:
@@ -113,17 +118,25 @@ class _Told:
         """One object; of kinds that are not known the name of the class alone."""
         if isinstance(value, PLAIN):
             return repr(value)
-        if isinstance(value, Tensor | np.ndarray):
-            return _array(value)
         if id(value) in self._within or id(value) in self._modules:
             return f"again {_name(value)}"
+        if len(self._within) == DEEPEST:
+            return _name(value)
         self._within.add(id(value))
         try:
             return self._composed(value)
+        except Exception:  # whatever it is that does not let itself be read
+            return _name(value)
         finally:
             self._within.discard(id(value))
 
     def _composed(self, value: object) -> str:
+        if isinstance(value, Enum):
+            return f"{_name(value)}.{value.name}"
+        if isinstance(value, np.ndarray) and value.dtype.hasobject:  # places in memory
+            return self._several([str(value.dtype), value.tolist()])
+        if isinstance(value, Tensor | np.ndarray):
+            return _array(value)
         if isinstance(value, Mapping):
             pairs = (f"{self.text(key)}: {self.text(held)}" for key, held in value.items())
             return f"{_name(value)}({', '.join(sorted(pairs))})"
@@ -139,7 +152,10 @@ class _Told:
             return self._several([value.func, value.args, value.keywords])
         if (code := self._code(value)) is not None:
             return code
-        if dataclasses.is_dataclass(value) or isinstance(value, SimpleNamespace):
+        if dataclasses.is_dataclass(value):
+            held = {each.name: getattr(value, each.name) for each in dataclasses.fields(value)}
+            return f"{_name(value)}({self.text(held)})"
+        if isinstance(value, SimpleNamespace):
             return f"{_name(value)}({self.text(vars(value))})"
         return _name(value)
 
@@ -152,6 +168,10 @@ class _Told:
             return self.text(value.__func__)
         if isinstance(value, property):
             return self._several([value.fget, value.fset])
+        if isinstance(value, functools.cached_property):
+            return self.text(value.func)
+        if isinstance(value, functools._lru_cache_wrapper):
+            return self.text(value.__wrapped__)
         if not isinstance(value, BuiltinFunctionType | FunctionType | type):
             return None
         name = f"{value.__module__}.{value.__qualname__}"
@@ -195,10 +215,18 @@ def _array(value: Tensor | np.ndarray[Any, Any]) -> str:
     if isinstance(value, Tensor):
         if value.is_meta or value.layout != torch.strided:
             return said
-        plain = value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()
+        there = value.detach().resolve_conj().resolve_neg().cpu()
+        plain = there.contiguous().view(-1).view(torch.uint8).numpy()
     else:
         plain = np.ascontiguousarray(value)
     return f"{said} {hashlib.sha256(plain.tobytes()).hexdigest()}"
+
+
+def _scripted(module: torch.jit.ScriptModule) -> str | None:
+    """What a module in TorchScript does; None of one that is not called itself."""
+    with suppress(AttributeError, RuntimeError):
+        return str(module.code)
+    return None
 
 
 def _name(value: object) -> str:

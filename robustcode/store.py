@@ -57,7 +57,7 @@ from robustcode.records import read_records
 # The status of a run that ended for lack of time, and what a shard of it says was over.
 STOPPED = "stopped"
 OUT_OF_TIME = "seconds"
-# Inputs that folders of earlier versions do not tell: there is nothing to hold against these.
+# Inputs that folders of earlier versions do not tell: they count where both of two tell them.
 LATER = frozenset({"module_code_sha256"})
 # What is there before the first shard.
 WRITTEN_FIRST = ("manifest.json", "diagnosis.json", "spec.toml")

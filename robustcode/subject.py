@@ -317,8 +317,8 @@ def spread(indices: Tensor, most: int = POOL) -> Tensor:
 def _code_in(subject: Subject, spec: Spec) -> str:
     """What tells a model that was passed from others, but for its weights.
 
-    Before the two passes that are compared comes one more: a module may make what it computes with
-    when it is first asked.
+    It is told before a pass and after it. Another pass comes before both: a module may make what it
+    computes with when it is first asked.
     """
     model = _try(subject, spec)
     made = settings_in(model)

@@ -6,16 +6,28 @@ import pytest
 
 from robustcode.attacks import ATTACKS, Attack
 from robustcode.components import Component, Scalar
-from robustcode.testing import Check, attack_checks
+from robustcode.testing import Check, attack_checks, check_attack
 
-# For attacks whose defaults do not do, or that have none.
-SETTINGS: Mapping[str, Mapping[str, Scalar]] = {}
+# Less than the defaults, for time: half of it has been seen to do as well.
+FEWER: Mapping[str, Mapping[str, Scalar]] = {
+    **dict.fromkeys(("aggmo", "apgd-ce", "apgd-dlr", "apgd-margin", "apgd-pm"), {"steps": 40}),
+    **dict.fromkeys(("apgd-t", "fab", "fab-t", "fmn", "mended"), {"steps": 40}),
+    "ddn": {"steps": 60},
+    "square": {"queries": 2000},
+    "transfer-pgd": {"before": 20, "steps": 20},
+}
 
 
 @pytest.mark.parametrize("check", attack_checks(), ids=str)
 @pytest.mark.parametrize("name", list(ATTACKS))
 def test_attack_keeps_its_promises(name: str, check: Check[Attack]) -> None:
-    check.run(Component(name, SETTINGS.get(name, {})).build(ATTACKS, "test"))
+    check.run(Component(name, FEWER.get(name, {})).build(ATTACKS, "test"))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", FEWER)
+def test_an_attack_keeps_them_in_its_defaults(name: str) -> None:
+    check_attack(Component(name, {}).build(ATTACKS, "test"))
 
 
 @pytest.mark.parametrize(
@@ -23,9 +35,9 @@ def test_attack_keeps_its_promises(name: str, check: Check[Attack]) -> None:
     [
         "fgsm:loss=dlr",
         "fgsm:draws=3",
-        "pgd:loss=dlr",
+        "pgd:loss=dlr,steps=20",
         "pgd:loss=margin,restarts=2,steps=20",
-        "pgd:until_broken=false,random_start=false",
+        "pgd:until_broken=false,random_start=false,steps=20",
     ],
 )
 def test_settings_keep_them_too(spec: str) -> None:

@@ -299,6 +299,9 @@ def test_queries_shrink_with_the_batch(attack: Attack, left: int) -> None:
 
     assert sum(len(part) for part in limit.map(work, 64)) == 64
     assert limit.size == target.width == target.undefended.width == left
+    # Memory that was enough for wider slices is not held against the narrow ones.
+    slices = limit.map(lambda rows: rows.stop - rows.start, 11, most=5)
+    assert (slices, limit.size) == ([5, 5, 1], left)
 
 
 class Counted(DefendedTarget):

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import enum
 import functools
 import json
 import pickle
 import threading
+import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -114,6 +118,29 @@ def test_the_same_call_goes_on_and_other_code_or_data_is_refused(tmp_path: Path)
     assert attack(out, nn.Sequential(Cubic())).digest == first.digest
 
 
+class Kind(enum.Enum):
+    """A kind whose value is shown by where it lies."""
+
+    ONE = object()
+    TWO = object()
+
+
+@dataclass(slots=True)
+class Settings:
+    """Attributes without a table of them."""
+
+    power: int
+
+
+def _nested(levels: int) -> list[Any]:
+    return [_nested(levels - 1)] if levels else []
+
+
+def _scripted(*layers: nn.Module) -> nn.Module:
+    with warnings.catch_warnings(action="ignore"):  # that newer versions of Python lack it
+        return torch.jit.script(nn.Sequential(nn.Flatten(), *layers))
+
+
 def test_a_module_is_told_from_others_of_the_same_weights() -> None:
     others: list[Callable[[], nn.Module]] = [
         Linear,
@@ -134,6 +161,17 @@ def test_a_module_is_told_from_others_of_the_same_weights() -> None:
         lambda: nn.Sequential(nn.Flatten(), nn.GELU()),
         lambda: _from_a_prompt("x.flatten(1)"),
         lambda: _from_a_prompt("x.flatten(1) * 2"),
+        lambda: _with(kind=Kind.ONE),
+        lambda: _with(kind=Kind.TWO),
+        lambda: _with(settings=Settings(1)),
+        lambda: _with(settings=Settings(2)),
+        lambda: _with(names=np.array(["a", "b"], dtype=object)),
+        lambda: _with(names=np.array(["a", "c"], dtype=object)),
+        lambda: _with(roots=torch.tensor([1j]).conj()),
+        lambda: _with(roots=torch.tensor([1j])),
+        lambda: _with(nested=_nested(900)),
+        lambda: _scripted(nn.ReLU()),
+        lambda: _scripted(nn.Sigmoid()),
     ]
     torch.manual_seed(0)
     found = [code(make()) for make in others]

@@ -519,9 +519,22 @@ def test_what_an_earlier_report_lists_reaches_no_file_elsewhere(
     out.mkdir()
     (tmp_path / "kept.txt").write_text("mine")
     listed = ["../kept.txt", str(tmp_path / "kept.txt"), 3, "sub/kept.txt"]
-    (out / "report.json").write_text(json.dumps({"files": listed}))
+    ours = {"schema": 1, "verdict": "", "files": listed}
+    (out / "report.json").write_text(json.dumps(ours))
     report([plain], out)
     assert (tmp_path / "kept.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["references.bib", "report.json"])
+def test_a_file_that_no_report_made_is_not_overwritten(
+    name: str, plain: Path, tmp_path: Path
+) -> None:
+    others = {name: json.dumps({"files": ["notes.txt"]}), "notes.txt": "mine"}
+    for file, text in others.items():
+        (tmp_path / file).write_text(text)
+    with pytest.raises(StoreError, match=f"{name} is there already and is of no earlier report"):
+        report([plain], tmp_path)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir() if path.is_file()} == others
 
 
 def test_a_run_is_not_set_beside_itself(plain: Path, tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def with_card(text: str, run: Run, url: str = "", verdict: Verdict | None = None
     on claiming what the last run had shown. ConfigError if its head cannot be edited safely.
     """
     entry = Entry(sources([run])[0], url, verdict)
-    if not text.strip(BOM + " \t\r\n"):
+    if not text.lstrip(BOM).strip():
         return card_of(entry)
     mark, rest = (BOM, text[1:]) if text.startswith(BOM) else ("", text)
     lines = list(io.StringIO(rest, newline=""))

@@ -5,15 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from pathlib import PureWindowsPath
 
-from robustcode.components import CODE
+from robustcode.components import code_named, last_of
 from robustcode.reports.escape import plain
 from robustcode.reports.gating.gate import Verdict
 from robustcode.reports.table import Source
-
-# Data sets whose name says nothing without that of their file.
-IN_FILES = ("npz", "folder")
 
 
 @dataclass(frozen=True)
@@ -53,36 +49,16 @@ class Entry:
 
     @property
     def data(self) -> str:
-        """The data set without the folder that it lies in on one machine.
-
-        Of `cifar10:/data/cifar` it is `cifar10`, of `npz:/data/mine.npz` it is `npz mine.npz`.
-        """
-        data = plain(self.source.fact("data"))
-        if CODE.match(data):
-            return _anywhere(data)
-        name, _, where = data.partition(":")
-        return f"{name} {_last(where)}" if name in IN_FILES and where else name or "unnamed data"
+        """The data set without the folder that it lies in on one machine."""
+        return plain(self.source.data) or "unnamed data"
 
     @property
     def _model(self) -> str:
-        weights = _last(self.source.fact("checkpoint"))
-        return _anywhere(self.source.fact("model")) + (f" ({weights})" if weights else "")
+        weights = last_of(self.source.fact("checkpoint"))
+        return code_named(self.source.fact("model")) + (f" ({weights})" if weights else "")
 
     @property
     def _defense(self) -> str:
         """The defence; of proofs what they speak of, as a smoothed classifier around it."""
         proved = self.source.run.summary.get("certified") if self.source.proves else None
-        return _anywhere(str((proved or {}).get("subject") or self.source.fact("defense")))
-
-
-def _anywhere(named: str) -> str:
-    """A name as the user wrote it, of code without the folder of its file."""
-    code = CODE.match(named)
-    if code is None or not code["file"]:
-        return named
-    return _last(code["file"]) + named[code.end("file") :]
-
-
-def _last(path: str) -> str:
-    """The last part of a path, of whatever system."""
-    return PureWindowsPath(path).name
+        return code_named(str((proved or {}).get("subject") or self.source.fact("defense")))

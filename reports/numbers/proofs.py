@@ -17,6 +17,7 @@ from robustcode.certified import SAME, SURE
 from robustcode.errors import ConfigError, ContractError
 from robustcode.reports.table import Row, Source
 from robustcode.statistics import Difference, paired_difference, paired_p_value
+from robustcode.wording import percent
 
 LEFT = "left by the attacks"
 STATES = ("certified", "undecided", "broken")
@@ -33,7 +34,7 @@ class Bar:
     @property
     def said(self) -> str:
         """The shares in per cent."""
-        return ", ".join(f"{100 * share:.1f} % {state}" for state, share in self.shares)
+        return ", ".join(f"{percent(share, None)} % {state}" for state, share in self.shares)
 
 
 class Crossing(NamedTuple):

@@ -129,7 +129,7 @@ def _head(source: Source, place: int, kind: str, verdicts: Sequence[str]) -> dic
         "run": plain(source.label),
         "place": place,
         "kind": kind,
-        "data": plain(source.fact("data")),
+        "data": plain(source.data),
         "threat": plain(source.fact("threat")),
         "draws": source.draws,
         "classes": [plain(name) for name in source.class_names],

@@ -77,7 +77,7 @@ def _none_of(sheet: Sheet, half: float, span: str, work: str) -> str:
     return (
         f"{span[0].upper()}{span[1:]}, spent by {work}, lowered it by {percent(0.0, count)} "
         f"points: none of {counted(standing, 'sample')} that still stood fell. A fall of up to "
-        f"{most} points would not have been seen on {counted(count, 'sample')} ({BOUND})."
+        f"{most} points is not ruled out by {counted(count, 'sample')} ({BOUND})."
     )
 
 

@@ -13,7 +13,6 @@ from robustcode.reports.table import Row, Source, as_text, rows_of
 
 KIND = "beside corruptions"
 # What must agree of what a run says it evaluated, beside its inputs.
-TOLD_BY_SOME = "module_code_sha256"  # folders of earlier versions do not
 FACTS = ("model", "defense", "data")
 CHOSEN = (
     "The worst corruption was chosen by these numbers, so that its own is too low by chance; its "

@@ -62,7 +62,7 @@ def bracket_verdict(pair: Pair) -> str:
         for end in (found.certified, found.attacked)
     )
     undecided = int((found.table.state == "undecided").sum())
-    setting = f"On {counted(count, 'sample')} of {pair.attack.fact('data')} in {found.threat}"
+    setting = f"On {counted(count, 'sample')} of {pair.attack.data} in {found.threat}"
     alpha = pair.proof.run.summary["certified"].get("alpha")
     told = [f"made for {pair.proof.fact('threat')}"] if pair.elsewhere else []
     told += [f"each falsely with probability {alpha:g} at most"] if alpha else []
@@ -96,7 +96,7 @@ def proof_verdict(source: Source, rows: Mapping[str, list[Row]]) -> str:
         else ""
     )
     return (
-        f"On {counted(said['samples'], 'sample')} of {source.fact('data')}, {said['method']} "
+        f"On {counted(said['samples'], 'sample')} of {source.data}, {said['method']} "
         f"certifies {accuracy_of(proved)} %{interval} of {_proved_of(source)} in {said['threat']}"
         f"{certain}; nothing was attacked, so how much more is robust is not known."
     )
@@ -151,6 +151,11 @@ def _made_for(pair: Pair) -> list[str]:
     ]
 
 
+def _false(pair: Pair) -> str:
+    """What else may explain it: p is told without as many samples as may be falsely proved."""
+    return " and proofs may be false" if pair.proof.run.summary["certified"].get("alpha") else ""
+
+
 def _crossing(pair: Pair) -> list[str]:
     """That what is certified was measured above what the attacks left, and whether by chance."""
     crossing = pair.crossing
@@ -161,8 +166,8 @@ def _crossing(pair: Pair) -> list[str]:
     ends = f"The two ends cross by {value} points (95 % interval {low} to {high})"
     if crossing.p_value >= LEVEL:
         return [
-            f"{ends}, which chance explains, since both were measured on random decisions: the "
-            "true robust accuracy is near both."
+            f"{ends}, which chance may explain, since decisions are random{_false(pair)}: the true "
+            "robust accuracy is then near both."
         ]
     return [
         f"{ends}, which chance hardly explains (p = {crossing.p_value:.2g}): judge again with more "

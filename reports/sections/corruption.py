@@ -76,7 +76,7 @@ def part_of(source: Source, place: int) -> Part | None:
 
 def corruption_verdict(source: Source) -> str:
     """A run of corruptions in two sentences."""
-    return sentence_of(source.run.summary, source.label, source.fact("data"))
+    return sentence_of(source.run.summary, source.label, source.data)
 
 
 def rows_of(source: Source) -> Iterator[Row]:

@@ -148,4 +148,4 @@ def curve_verdict(series: Series, rows: Mapping[str, Sequence[Row]]) -> str:
             kept.append(f"{accuracy_of(worst)} %{left} at {source.fact('threat')}")
     _, first = series.members[0]
     count = counted(first.run.summary.get("samples") or 0, "sample")
-    return f"On {count} of {first.fact('data')}, {series.name} keeps {', '.join(kept)}."
+    return f"On {count} of {first.data}, {series.name} keeps {', '.join(kept)}."

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from robustcode.reports.table import Source, as_text
+from robustcode.store import LATER
 
 # Keys of the manifest with the sha256 of what went in, as far as a run has such things: every
 # format that tells what a run is of tells all of them, and what they are called.
@@ -53,7 +54,8 @@ def same_inputs(one: Source, other: Source) -> bool:
         return False
     codes = [manifest.get("code_sha256") or {} for manifest in (first, second)]
     shared = set(codes[0]) & set(codes[1])
-    whole = (*NEEDED, "model_code_sha256", "defense_files_sha256")
+    both = [name for name in LATER if name in first and name in second]
+    whole = (*NEEDED, *both, "model_code_sha256", "defense_files_sha256")
     return all(first.get(name) == second.get(name) for name in whole) and all(
         codes[0][name] == codes[1][name] for name in shared
     )

@@ -38,10 +38,10 @@ def verdict(source: Source, rows: Sequence[Row]) -> str:
         parts.append(f"is random, so that these are expectations over {source.draws} draws")
     said = listed(parts) or "was not measured"
     count = source.run.summary.get("samples") or 0
-    looked = f"{counted(count, 'sample')} of {source.fact('data')}"
+    looked = f"{counted(count, 'sample')} of {source.data}"
     if not (tested := source.run.pilot_of):
         return f"On {looked}, {source.label} {said}."
-    looked = f"{count} of the {tested} samples of {source.fact('data')}, spread over all"
+    looked = f"{count} of the {tested} samples of {source.data}, spread over all"
     after = "This is a test of the evaluation, not yet the evaluation."
     return f"On {looked}, {source.label} {said}. {after}"
 

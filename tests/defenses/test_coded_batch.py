@@ -278,7 +278,7 @@ def orders(k: int, samples: int, streams: Streams, pool: int = 12) -> Orders:
 @pytest.mark.parametrize("samples", [4, 3])
 def test_the_order_of_a_batch_is_a_uniform_permutation(samples: int) -> None:
     """Of all four members, or of three and who fills it up."""
-    k, count = 4, 2400
+    k, count = 4, 1200
     found = orders(k, samples, together(count * samples, samples))
     for sample in range(samples):
         assert chisquare(np.bincount(found.at[:, sample], minlength=k)).pvalue > LEVEL
@@ -292,7 +292,7 @@ def test_the_order_of_a_batch_is_a_uniform_permutation(samples: int) -> None:
 
 @pytest.mark.parametrize("samples", [7, 4, 1])
 def test_where_a_mate_is_says_nothing_of_who_it_is(samples: int) -> None:
-    found = orders(K, samples, together(1500 * samples, samples))
+    found = orders(K, samples, together(800 * samples, samples))
     assert chisquare(np.bincount(found.mates.flatten(), minlength=12)).pvalue > LEVEL
     # One mate of each batch, so that the pairs are independent.
     table = np.zeros((12, K))

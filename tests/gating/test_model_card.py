@@ -167,7 +167,7 @@ def test_the_section_holds_all_that_repeats_the_run(run: Run, tmp_path: Path) ->
 
 
 def test_a_path_of_one_machine_stays_there(run: Run) -> None:
-    for data, name in (("cifar10:/home/me/cifar", "cifar10"), ("npz:/home/me/x.npz", "npz x.npz")):
+    for data, name in (("cifar10:/home/me/cifar", "cifar10"), ("npz:/home/me/x.npz", "npz:x.npz")):
         elsewhere = replace(run, spec={**run.spec, "data": data}, summary={**run.summary})
         elsewhere.summary.pop("data", None)
         found = results_of(model_card(elsewhere))["accuracy"]

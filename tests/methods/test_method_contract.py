@@ -18,7 +18,7 @@ from robustcode.threat import Norm
 # Settings where the defaults are missing or take long; else these are tested.
 SETTINGS: Mapping[str, Mapping[str, Scalar]] = {
     "smoothing": {"sigma": 0.1, "draws": 2000},
-    "coded": {"draws": 64},
+    "coded": {"draws": 32},
     "coded-noise": {"sigma": 0.1, "draws": 2000},
 }
 

@@ -280,6 +280,10 @@ def test_what_is_not_known_is_not_the_same() -> None:
     assert len(besides_of(pair)) == 1
     pair[1] = attacked(code_sha256={"d.py:D": "another"})
     assert besides_of(pair) == []
+    # Nor does a folder of old name the code of a module that was passed: it counts where both do.
+    pair = [source(module_code_sha256="m"), attacked(module_code_sha256="m"), attacked()]
+    assert len(besides_of(pair)) == 2
+    assert besides_of([pair[0], attacked(module_code_sha256="another")]) == []
 
 
 def test_other_samples_are_said_with_their_own_clean_accuracy() -> None:
