@@ -53,6 +53,8 @@ def plain(text: str) -> str:
     >>> plain("two\nlines")
     'two lines'
     """
+    if text.isascii() and text.isprintable():
+        return text
     return "".join(
         " " if mark.isspace() else mark
         for mark in text

@@ -7,7 +7,6 @@ code and any settings around the same weights, and belongs to somebody who goes 
 from __future__ import annotations
 
 import builtins
-import copy
 import dataclasses
 import functools
 import hashlib
@@ -23,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from robustcode.defenses.as_found import copied
 from robustcode.errors import ConfigError
 from robustcode.importing import reason
 
@@ -47,7 +47,7 @@ def lent(model: nn.Module, device: torch.device) -> nn.Module:
     # The run seeds those of torch: a copy of one would go on from wherever the caller left it.
     shared = [torch.default_generator, *torch.cuda.default_generators]
     try:
-        return copy.deepcopy(model, {id(one): one for one in shared}).to(device)
+        return copied(model, shared).to(device)
     except Exception as cause:
         here = torch.empty(0, device=device).device
         elsewhere = {str(t.device) for t in _tensors(model) if t.device != here}

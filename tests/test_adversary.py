@@ -22,15 +22,19 @@ from robustcode.adversary import ADVERSARIES, Batch, Collusion, Mates, Solo
 from robustcode.attacks import Attack
 from robustcode.checks.catalogue import every
 from robustcode.cli import app, call
-from robustcode.config import describe
+from robustcode.config import RunSpec, describe, read_spec
 from robustcode.data import load_data
 from robustcode.defenses import DEFENSES
 from robustcode.errors import ConfigError, EngineError, RobustcodeError
+from robustcode.findings import Facts
 from robustcode.judge import judge
 from robustcode.memory import BatchLimit
+from robustcode.progress import Silent
 from robustcode.seeds import Streams
 from robustcode.store import Run, load_run
 from robustcode.subject import Given, Subject, assemble
+from robustcode.target import borrowed
+from robustcode.trial import make_job
 
 # They share runs, which each worker would make for itself.
 pytestmark = pytest.mark.xdist_group("adversary")
@@ -238,13 +242,29 @@ def test_no_budget_takes_nothing(adversary: str, tmp_path: Path) -> None:
 # ---- the same bytes
 
 
-def test_workers_and_shards_give_the_same_bytes(batch: Run, tmp_path: Path) -> None:
-    for size, workers in ((K, 2), (2 * K, 1)):
-        out = tmp_path / f"{size}-{workers}"
-        attacked(out, batch_size=size, workers=workers)
-        assert lines(out) == lines(batch.path)
-        found = pictures(out)
-        assert all(torch.equal(found[key], value) for key, value in pictures(batch.path).items())
+@pytest.mark.parametrize(
+    ("size", "workers"), [(2 * K, 1), pytest.param(K, 2, marks=pytest.mark.long)]
+)
+def test_workers_and_shards_give_the_same_bytes(
+    size: int, workers: int, batch: Run, tmp_path: Path
+) -> None:
+    attacked(tmp_path / "run", batch_size=size, workers=workers)
+    assert lines(tmp_path / "run") == lines(batch.path)
+    found = pictures(tmp_path / "run")
+    assert all(torch.equal(found[key], value) for key, value in pictures(batch.path).items())
+
+
+def test_who_begins_with_a_later_shard_has_the_same_bytes(batch: Run, tmp_path: Path) -> None:
+    """As a worker process does, which makes everything anew from the spec and the facts."""
+    spec, _ = read_spec(batch.path / "spec.toml")
+    assert isinstance(spec, RunSpec)
+    facts = Facts(**json.loads((batch.path / "diagnosis.json").read_text())["facts"])
+    subject = assemble(spec, Given())
+    with borrowed(subject.defense.model):
+        make_job(spec, subject, facts)(subject.shards(K)[1], tmp_path, 1, Silent())
+    assert lines(tmp_path).splitlines() == lines(batch.path).splitlines()[K : 2 * K]
+    whole = pictures(batch.path)["x_adv"]
+    assert torch.equal(pictures(tmp_path)["x_adv"], whole[K : 2 * K])
 
 
 def test_a_lost_shard_is_done_again_with_the_same_bytes(batch: Run, tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ from robustcode.testing import Check, attack_checks, check_attack
 
 # Less than the defaults, for time: half of it has been seen to do as well.
 FEWER: Mapping[str, Mapping[str, Scalar]] = {
-    **dict.fromkeys(("aggmo", "apgd-ce", "apgd-dlr", "apgd-margin", "apgd-pm"), {"steps": 40}),
-    **dict.fromkeys(("apgd-t", "fab", "fab-t", "fmn", "mended"), {"steps": 40}),
+    **{name: {"steps": 40} for name in ("aggmo", "apgd-ce", "apgd-dlr", "apgd-margin", "apgd-pm")},
+    **{name: {"steps": 40} for name in ("apgd-t", "fab", "fab-t", "fmn", "mended")},
     "ddn": {"steps": 60},
     "square": {"queries": 2000},
     "transfer-pgd": {"before": 20, "steps": 20},

@@ -172,6 +172,7 @@ def test_a_module_is_told_from_others_of_the_same_weights() -> None:
         lambda: _with(nested=_nested(900)),
         lambda: _scripted(nn.ReLU()),
         lambda: _scripted(nn.Sigmoid()),
+        lambda: _scripted(nn.Linear(16, 2)),
     ]
     torch.manual_seed(0)
     found = [code(make()) for make in others]

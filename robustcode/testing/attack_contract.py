@@ -212,7 +212,8 @@ def _own_draws(attack: Attack) -> None:
 
 def _breaks_nothing(attack: Attack) -> None:
     for norm in _norms(attack):
-        for problem in (*open_problems(norm), walled_problem(norm)):
+        vectors, *_, cells = open_problems(norm)
+        for problem in (vectors, cells, walled_problem(norm)):
             threat = rounded(norm, (1 - SLACK) * problem.critical.min().item())
             broken = _broken(problem, attempt(attack, problem, threat).x_adv)
             require(
