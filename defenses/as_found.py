@@ -192,8 +192,7 @@ def copied(thing: T, shared: Sequence[object] | None = None) -> T:
     ``shared`` are those generators, where they are known, and whatever else is not to be copied.
     """
     shared = generators(thing) if shared is None else shared
-    with torch.no_grad():  # TorchScript's copies of weights are else computed from the weights
-        return copy.deepcopy(thing, {id(one): one for one in shared})
+    return copy.deepcopy(thing, {id(one): one for one in shared})
 
 
 def generators(thing: object) -> list[Generators]:

@@ -110,8 +110,8 @@ class _Mark:
             return ""
         told = told or list(self.gaps)
         if len(self.labels) == 1:
-            return f"; {self.gaps[told[0]].said}"
-        return "".join(f"; of {label} {self.gaps[label].said}" for label in told)
+            return f" ({self.gaps[told[0]].said})"
+        return f" ({'; '.join(f'of {label} {self.gaps[label].said}' for label in told)})"
 
     def grid(self, grid: Grid, heading: str = "") -> Grid:
         cells = {cell for row in grid.rows for cell in row}

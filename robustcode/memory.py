@@ -91,7 +91,7 @@ def give_back() -> None:
 
     What an attack frees lies between blocks that live on, and glibc keeps it, where the next
     attack's batches, of other sizes, do not fit in. On the published CNNs the peak of a run falls
-    by 4 to 11 %, and what is held between two attacks to a half.
+    by 3 to 10 %.
     """
     trim = _malloc_trim()
     if trim is not None:

@@ -106,8 +106,6 @@ class _Told:
             for name, value in vars(module).items():
                 if name not in OWN:
                     yield f"{place}:{name}", self.text(value)
-            if isinstance(module, torch.jit.ScriptModule):
-                yield f"{place}:code", self.text(_scripted(module))
             for name in module._non_persistent_buffers_set:
                 yield f"{place}:{name}", self.text(module._buffers[name])
             for name in HOOKS:
@@ -220,13 +218,6 @@ def _array(value: Tensor | np.ndarray[Any, Any]) -> str:
     else:
         plain = np.ascontiguousarray(value)
     return f"{said} {hashlib.sha256(plain.tobytes()).hexdigest()}"
-
-
-def _scripted(module: torch.jit.ScriptModule) -> str | None:
-    """What a module in TorchScript does; None of one that is not called itself."""
-    with suppress(AttributeError, RuntimeError):
-        return str(module.code)
-    return None
 
 
 def _name(value: object) -> str:

@@ -116,6 +116,11 @@ def assemble(spec: Spec, given: Given) -> Subject:
         raise ConfigError(
             f"the model passed in is a {type(model).__name__}; pass a module or a name"
         )
+    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+        raise ConfigError(
+            f"model {spec.model!r} has parts in TorchScript, which hides what the checks look at; "
+            "give the module that it was made from"
+        )
     # The caller's own is on whatever device, in whatever mode, and stays so.
     model = lent(model, device) if model is given.model else model.to(device)
     cls = DEFENSES.get(spec.defense.name)

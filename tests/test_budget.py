@@ -23,7 +23,7 @@ from robustcode.cli import app
 from robustcode.config import describe
 from robustcode.errors import ConfigError, EngineError, StoreError
 from robustcode.records import Record, from_lines, to_lines
-from robustcode.reports import report
+from robustcode.reports import render, report
 from robustcode.seeds import Streams
 from robustcode.store import Run, load_run
 from robustcode.target import Ledger
@@ -291,8 +291,14 @@ def test_shards_that_were_never_begun_are_in_no_accuracy_but_in_the_interval(
 
 
 def test_a_run_that_time_ended_is_reported_as_what_it_is(
-    time_is_over: Callable[[int], None], whole: Run, tmp_path: Path
+    time_is_over: Callable[[int], None],
+    whole: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # Figures say nothing that is asked here, and to draw them takes longer than all else.
+    blank = {"svg": b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1 1"/>'}
+    monkeypatch.setattr(render, "drawn", lambda drawing: blank)
     time_is_over(30)
     run = attack_digits(tmp_path / "stopped", max_seconds=1000)
     files = report([run.path], tmp_path / "report")

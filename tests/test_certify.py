@@ -11,11 +11,13 @@ from typing import Any
 import pandas as pd
 import pytest
 from scipy.stats import norm
+from typer.testing import CliRunner
 
 import robustcode
 from robustcode.bracket import NO_PROOFS, Proof, Proofs, bracket, proofs_for
 from robustcode.certificates import Certificate, Status, from_lines, table_of, to_lines
 from robustcode.certified import certified_of
+from robustcode.cli import app, call
 from robustcode.components import Component
 from robustcode.errors import ConfigError, ContractError, StoreError
 from robustcode.statistics import proportion
@@ -106,10 +108,8 @@ def test_shards_of_another_size_hold_the_same_proofs(certified: Run, tmp_path: P
 def test_the_command_prints_what_is_proved_and_repeats_from_its_spec(tmp_path: Path) -> None:
     words = "certify --model digits_cnn --data digits --samples 12 --threat linf:0.02 --quiet"
     words += f" --method ibp --radii 0.001,1/255 --out {tmp_path / 'run'}"
-    done = subprocess.run(
-        [sys.executable, "-m", "robustcode", *words.split()], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
+    done = CliRunner().invoke(app, words.split())
+    assert done.exit_code == 0, done.output
     for word in ("clean", "certified at 0.001", "certified at 0.02", "right but not proved"):
         assert word in done.stdout
     run = load_run(tmp_path / "run")
@@ -121,10 +121,8 @@ def test_the_command_prints_what_is_proved_and_repeats_from_its_spec(tmp_path: P
     heights = [point["correct"] for point in run.summary["certified"]["curve"]]
     assert heights == sorted(heights, reverse=True)
     words = f"run {tmp_path / 'run' / 'spec.toml'} --out {tmp_path / 'again'} --quiet"
-    again = subprocess.run(
-        [sys.executable, "-m", "robustcode", *words.split()], capture_output=True, text=True
-    )
-    assert again.returncode == 0, again.stderr
+    again = CliRunner().invoke(app, words.split())
+    assert again.exit_code == 0, again.output
     assert content(tmp_path / "again") == content(tmp_path / "run")
 
 
@@ -215,7 +213,11 @@ def forged(run: Run, out: Path) -> Run:
 
 
 def test_certified_and_broken_stops_the_run_with_both_witnesses(
-    certified: Run, attacked: Run, tmp_path: Path
+    certified: Run,
+    attacked: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     lying = forged(certified, tmp_path / "forged")
     with pytest.raises(ContractError, match="both certified and broken") as stopped:
@@ -224,19 +226,16 @@ def test_certified_and_broken_stops_the_run_with_both_witnesses(
     assert "pgd" in str(stopped.value)
     words = "attack --model digits_cnn --data digits --samples 40 --threat linf:0.02 --quiet"
     words += f" --attack pgd:steps=10 --out {tmp_path / 'run'} --certified {lying.path}"
-    done = subprocess.run(
-        [sys.executable, "-m", "robustcode", *words.split()], capture_output=True, text=True
-    )
-    assert done.returncode == 3
-    assert "both certified and broken" in done.stderr
-    assert "Traceback" not in done.stderr
+    monkeypatch.setattr(sys, "argv", ["robustcode", *words.split()])
+    assert call(app) == ContractError.exit_code == 3
+    said = capsys.readouterr().err
+    assert "both certified and broken" in said
+    assert "Traceback" not in said
     # The adversarial witness is there to be looked at.
     assert list((tmp_path / "run" / "adversarial").iterdir())
     words = f"report {lying.path} {attacked.path} --out {tmp_path / 'report'}"
-    done = subprocess.run(
-        [sys.executable, "-m", "robustcode", *words.split()], capture_output=True, text=True
-    )
-    assert done.returncode == 3
+    monkeypatch.setattr(sys, "argv", ["robustcode", *words.split()])
+    assert call(app) == 3
 
 
 def test_a_random_defence_contradicts_a_proof_only_beyond_chance() -> None:

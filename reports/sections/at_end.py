@@ -103,8 +103,8 @@ def _lost(sheet: Sheet, half: float, span: str) -> str:
         )
     # To see no fall is not to see that there is none: of few samples the interval is wide.
     return (
-        f"{span[0].upper()}{span[1:]} lowered it by {_told(loss, count)}: on these samples a fall "
-        f"of up to {percent(loss.high, count)} points cannot be told from none."
+        f"{span[0].upper()}{span[1:]} lowered it by {_told(loss, count)}: a fall of up to "
+        f"{percent(loss.high, count)} points is not ruled out by these samples."
     )
 
 

@@ -278,7 +278,7 @@ def orders(k: int, samples: int, streams: Streams, pool: int = 12) -> Orders:
 @pytest.mark.parametrize("samples", [4, 3])
 def test_the_order_of_a_batch_is_a_uniform_permutation(samples: int) -> None:
     """Of all four members, or of three and who fills it up."""
-    k, count = 4, 1200
+    k, count = 4, 600 * samples
     found = orders(k, samples, together(count * samples, samples))
     for sample in range(samples):
         assert chisquare(np.bincount(found.at[:, sample], minlength=k)).pvalue > LEVEL

@@ -657,7 +657,9 @@ def test_of_a_random_defence_the_fall_has_its_interval() -> None:
     flat = run(0.8, 60)
     _, _, most = paired_difference([1.0] * 60, [1.0] * 60)
     assert "lowered it by 0.0 points (95 % interval " in flat
-    assert flat.endswith(f"a fall of up to {100 * most:.1f} points cannot be told from none.")
+    assert flat.endswith(
+        f"a fall of up to {100 * most:.1f} points is not ruled out by these samples."
+    )
 
 
 def test_what_a_budget_left_open_is_said() -> None:

@@ -796,11 +796,10 @@ def test_what_is_missing_is_said_with_every_number(tmp_path: Path) -> None:
     table = pd.read_csv(files["csv"])
     assert set(table["missing"]) == {3}
     for form in ("md", "tex"):
-        captions = [
-            line
-            for line in files[form].read_text().splitlines()
-            if line.startswith(("Table ", "![")) or "\\caption{" in line
-        ]
+        lines = files[form].read_text().splitlines()
+        # In Markdown what stands under a figure is its caption.
+        captions = [lines[i + 2] for i, line in enumerate(lines) if line.startswith("![")]
+        captions += [line for line in lines if line.startswith("Table ") or "\\caption{" in line]
         assert captions
         assert all(said in line for line in captions), form
     html = files["html"].read_text()
