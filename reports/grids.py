@@ -28,6 +28,11 @@ PROOF = (
     "A certificate is a lower bound of the true robust accuracy: another method may prove more. "
     "Clean counts the samples whose class, as the method found it, is the label."
 )
+QUICK = "The suite quick is a short search: adaptive searches longer and may leave less."
+QUICK_LEAVES = (
+    "The suite quick leaves alone what is far from the boundary after a short search: adaptive "
+    "goes on with these samples and may leave less."
+)
 EXACT = (
     "Intervals are Clopper-Pearson's at 95 %. They speak of the draw of the n samples only, "
     "not of the attack's seeds and not of its strength."
@@ -94,6 +99,9 @@ def own_grids(source: Source, rows: Sequence[Row]) -> list[Grid]:
         notes.append(refusals(refused))
     elif abstained:
         notes.append("An abstention is not a right answer; those in each row are counted.")
+    if source.fact("suite") == "quick":
+        left_alone = any(attack["name"] == "scout" for attack in source.attacks)
+        notes.append(QUICK_LEAVES if left_alone else QUICK)
     if any(source.after(attack) for attack in source.attacks):
         notes.append(AFTER)
     unfinished = any(row.unfinished for row in main)
@@ -108,7 +116,7 @@ def own_grids(source: Source, rows: Sequence[Row]) -> list[Grid]:
         )
     grids = [
         Grid(
-            f"Accuracy of {source.label} on {setting_of(source)}",
+            f"Accuracy of {source.label} on {setting_of(source)}{asked_of(source)}",
             (
                 *("what", "n", "accuracy, %", "95 % interval, %"),
                 *(("abstained",) if abstained else ()),
@@ -214,6 +222,11 @@ def called(numbers: Sequence[int]) -> str:
 def ended(sentence: str) -> str:
     """With a full stop, where it does not end in a mark of its own."""
     return sentence if sentence.endswith((".", "?", "!")) else f"{sentence}."
+
+
+def asked_of(source: Source) -> str:
+    """The suite of a run, for the end of a caption; empty without one."""
+    return f", attacked by {source.suite}" if source.suite else ""
 
 
 def setting_of(source: Source) -> str:

@@ -39,7 +39,8 @@ class Row:
         value: a fraction of samples; for a difference one fraction less another.
         low: lower end of the 95 % interval.
         high: upper end.
-        abstained: samples without an answer; in ``value`` they count as not right.
+        abstained: samples without an answer; in ``value`` they count as not right. None where
+            decisions are random, since a vote may be tied.
         unfinished: samples of which nothing is known since a budget ended the attack; ``value`` and
             ``low`` count them as not right, ``most`` and ``high`` as right.
         most: what the value may be at most; only where there are unfinished samples.
@@ -152,6 +153,16 @@ class Source:
     def searches(self) -> list[Mapping[str, Any]]:
         """The attacks that are no controls."""
         return searches(self.attacks)
+
+    @property
+    def suite(self) -> str:
+        """Where its attacks come from, in words; empty where no suite was asked for."""
+        if not (suite := self.fact("suite")):
+            return ""
+        asked = self.run.manifest.get("request")
+        asked = asked if isinstance(asked, dict) else {}
+        further = " and of others" if asked.get("attacks") or asked.get("warm") else ""
+        return f"the suite {suite}{further}"
 
     @property
     def spared(self) -> frozenset[int]:
@@ -408,7 +419,8 @@ def _stochastic(block: Mapping[str, Any], what: str, run: str, n: int | None) ->
 
 def _abstentions(source: Source, attack: str) -> int | None:
     records = source.run.records
-    if records.empty:
+    # Of a random defence a tie of its draws has no class either, and counts by its right draws.
+    if records.empty or source.draws is not None:
         return None
     return int(records.loc[records["attack"] == attack, "prediction"].isna().sum())
 

@@ -73,12 +73,12 @@ def threats_of(norm: str, eps: str | Sequence[float | str]) -> tuple[ThreatModel
             f"threat {norm!r} is no norm; a curve takes {', '.join(Norm)}, and the budgets in eps"
         ) from None
     parts = parted(eps, "eps") if isinstance(eps, str) else eps
-    values = [number(part, "eps") for part in parts]
+    values = {number(part, "eps"): str(part).strip().endswith("/255") for part in parts}
     if not values:
         raise ConfigError("eps names no budget; give a list such as 1/255,2/255,4/255")
-    if len(set(values)) != len(values):
+    if len(values) != len(parts):
         raise ConfigError(f"eps = {eps!r} names a budget twice")
-    return tuple(ThreatModel(known, value) for value in sorted(values))
+    return tuple(ThreatModel(known, value, over_255=values[value]) for value in sorted(values))
 
 
 def trace(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from fractions import Fraction
 from typing import NamedTuple
@@ -44,13 +44,15 @@ DUAL = {Norm.LINF: 1.0, Norm.L2: 2.0, Norm.L1: torch.inf}
 class ThreatModel:
     """Each input may move at most ``eps`` in ``norm`` and must stay in ``[low, high]``.
 
-    ``eps`` is in the units of the input: 8/255 on images in [0, 1].
+    ``eps`` is in the units of the input: 8/255 on images in [0, 1]. ``over_255`` is whether it was
+    written as such a fraction, which is how it is printed, then; no number depends on it.
     """
 
     norm: Norm
     eps: float
     low: float = 0.0
     high: float = 1.0
+    over_255: bool = field(default=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.eps):
@@ -77,10 +79,11 @@ class ThreatModel:
                 f"threat {text!r}: no norm is called {name!r}.{suggestion(name, list(Norm))} "
                 f"Known: {', '.join(Norm)}."
             ) from None
-        return cls(norm, number(eps.strip(), f"threat {text!r}: eps"))
+        value = number(eps.strip(), f"threat {text!r}: eps")
+        return cls(norm, value, over_255=eps.strip().endswith("/255"))
 
     def __str__(self) -> str:
-        return f"{self.norm}:{_fraction(self.eps)}"
+        return f"{self.norm}:{_written(self.eps, self.over_255)}"
 
     @property
     def geometry(self) -> Geometry:
@@ -311,10 +314,13 @@ GEOMETRIES = {
 }
 
 
-def _fraction(eps: float) -> str:
-    """``8/255`` for what is one within rounding, else the shortest text that reads back equal."""
+def _written(eps: float, over_255: bool) -> str:
+    """The shortest text that reads back equal, or ``8/255`` for what no few digits write.
+
+    A few digits are what a person typed, though they be a whole number of 255ths: 0.2 stays 0.2.
+    """
     over = Fraction(eps * 255).limit_denominator(4)
-    if eps > 0 and eps < 1 and over.denominator == 1 and over / 255 == Fraction(over, 255):
+    if 0 < eps < 1 and over.denominator == 1 and (over_255 or float(f"{eps:g}") != eps):
         text = f"{over.numerator}/255"
         if number(text, "eps") == eps:
             return text

@@ -156,6 +156,9 @@ def test_a_list_that_is_no_list_of_budgets_is_refused(norm: str, eps: str, said:
 
 def test_budgets_are_put_in_order() -> None:
     assert [t.eps for t in threats_of("l2", [1, "1/2", 0])] == [0, 0.5, 1]
+    assert [*map(str, threats_of("linf", ".1,.2"))] == ["linf:0.1", "linf:0.2"]
+    assert [*map(str, threats_of("linf", "51/255,8/255"))] == ["linf:8/255", "linf:51/255"]
+    assert str(threats_of("linf", [8 / 255])[0]) == "linf:8/255"
 
 
 # ---- the attack

@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 import robustcode
+from robustcode.cli import app
 from robustcode.store import load_run
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
@@ -82,23 +84,19 @@ def test_the_three_lines_of_coded_training_in_the_readme_run() -> None:
     assert all(weight.grad is not None for weight in network.parameters())
 
 
-def test_train_attack_report_by_command(tmp_path: Path) -> None:
+def test_train_attack_report_by_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
     def robust(*words: str) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", "robustcode", *words],
-            capture_output=True,
-            text=True,
-            timeout=300,
-            cwd=tmp_path,
-        )
-        assert done.returncode == 0, done.stderr
+        done = CliRunner().invoke(app, words)
+        assert done.exit_code == 0, done.output
         return done.stdout
 
     common = ["--model", "digits_cnn", "--data", "digits", "--quiet"]
-    robust("train", "standard", *common, "--epochs", "3", "--out", "weights.safetensors")
-    again = robust("train", "standard", *common, "--epochs", "3", "--out", "weights.safetensors")
+    robust("train", "standard", *common, "--epochs", "1", "--out", "weights.safetensors")
+    again = robust("train", "standard", *common, "--epochs", "1", "--out", "weights.safetensors")
     assert "nothing was trained" in again
-    words = ["--checkpoint", "weights.safetensors", "--samples", "20", "--threat", "l2:0.5"]
+    words = ["--checkpoint", "weights.safetensors", "--samples", "8", "--threat", "l2:0.5"]
     said = robust("attack", *common, *words, "--suite", "standard", "--out", "run")
     assert "worst case" in said
     robust("report", "run", "--out", "report")

@@ -361,7 +361,12 @@ def test_a_fraction_is_read_exactly() -> None:
     assert ThreatModel.parse("l1:12") == ThreatModel(Norm.L1, 12.0)
 
 
-@pytest.mark.parametrize("text", ["linf:8/255", "linf:1/255", "l2:128/255", "l2:0.5", "l1:12.0"])
+# 0.2 is 51/255, and 0.4 is 102/255: either is printed as it was typed.
+TYPED = ["linf:8/255", "linf:1/255", "l2:128/255", "l2:0.5", "l1:12.0"]
+TYPED += ["linf:0.2", "l2:0.4", "linf:51/255"]
+
+
+@pytest.mark.parametrize("text", TYPED)
 def test_what_a_person_writes_is_what_is_printed(text: str) -> None:
     assert str(ThreatModel.parse(text)) == text
 

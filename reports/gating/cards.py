@@ -15,7 +15,7 @@ from robustcode.errors import ConfigError
 from robustcode.reports.gating.entry import Entry
 from robustcode.reports.gating.gate import Verdict
 from robustcode.reports.gating.model_card import card_of, section
-from robustcode.reports.gating.model_index import index_head, result_lines
+from robustcode.reports.gating.model_index import index_head, model_head, result_lines, text_of
 from robustcode.reports.table import sources
 from robustcode.store import Run
 
@@ -23,6 +23,8 @@ FENCE = "---"
 BOM = "\ufeff"
 INDEX = re.compile(r"(?:model-index|\"model-index\"|'model-index')\s*:(?P<value>.*)")
 RESULTS = re.compile(r"(?P<before>\s*(?:-\s+)?)results\s*:(?P<value>.*)")
+NAME = re.compile(r"(?P<before>\s*(?:-\s+)?)name\s*:(?P<value>.*)")
+OURS = re.compile(r"# robustcode [0-9a-f]+: end")
 ITEM = re.compile(r"(?P<indent>\s*)-(?:\s|$)")
 # A key at the margin, and neither a list nor a table between braces.
 KEY = re.compile(r"[^\s\[\]{}%&*!|>@`#-][^\r\n]*:")
@@ -80,6 +82,8 @@ def _refuse_other_forms(head: Sequence[str]) -> None:
 
 
 def _with_results(head: list[str], entry: Entry, end: str) -> list[str]:
+    """The head with the entry's results among those of its name; other names keep their own."""
+
     def made(indent: int) -> list[str]:
         return [f"{line}{end}" for line in result_lines(entry, indent)]
 
@@ -90,28 +94,69 @@ def _with_results(head: list[str], entry: Entry, end: str) -> list[str]:
     place = next((at for at, line in enumerate(head) if INDEX.match(line)), None)
     if place is None:
         return [*head, *(f"{line}{end}" for line in index_head(entry)), *made(2)]
-    at, indent = _results(head, place)
-    return [*head[:at], *made(indent), *head[at:]]
+    models = _models(head, place)
+    for model in models:
+        if _named(head, model) == entry.name:
+            at, indent = _results(head, model)
+            return [*head[:at], *made(indent), *head[at:]]
+    # The Hub would credit the model of a list of results with all that stands there.
+    margin = _indent(head[models[0].start]) if models else 0
+    at = models[-1].stop if models else place + 1
+    named = [f"{' ' * margin}{line}{end}" for line in model_head(entry)]
+    return [*head[:at], *named, *made(margin + 2), *head[at:]]
 
 
-def _results(head: Sequence[str], place: int) -> tuple[int, int]:
-    """Where the results of the model-index at ``place`` begin: line and indentation."""
+def _models(head: Sequence[str], place: int) -> list[range]:
+    """The lines of each model in the model-index at ``place``, without what is said behind it."""
     found = INDEX.match(head[place])
     inside = place + 1
     while inside < len(head) and re.match(r"\s|-|#|$", head[inside]):
         inside += 1
-    keys = [at for at in range(place + 1, inside) if RESULTS.match(head[at])]
-    if found is None or not NOTHING.fullmatch(found["value"].rstrip()) or len(keys) != 1:
-        raise ConfigError(
-            f"the card's model-index is not one model with a list of results below it{BY_HAND}"
-        )
-    key = RESULTS.match(head[keys[0]])
+    told = [at for at in range(place + 1, inside) if _tells(head[at])]
+    alone = found is not None and NOTHING.fullmatch(found["value"].rstrip())
+    if not alone or (told and not ITEM.match(head[told[0]])):
+        raise ConfigError(f"the card's model-index is not a list of models below it{BY_HAND}")
+    margin = _indent(head[told[0]]) if told else 0
+    starts = [at for at in told if _indent(head[at]) == margin and ITEM.match(head[at])]
+    ends = [*starts[1:], told[-1] + 1] if told else []
+    return [range(start, stop) for start, stop in zip(starts, ends, strict=True)]
+
+
+def _tells(line: str) -> bool:
+    """Whether a line says something, or ends a part of this package."""
+    return not NOTHING.fullmatch(line.rstrip()) or bool(OURS.fullmatch(line.strip()))
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip())
+
+
+def _keys(head: Sequence[str], model: range, key: re.Pattern[str]) -> list[int]:
+    """The lines of a model that give it a key: not those of what is nested in it."""
+    first = head[model.start]
+    column = len(first) - len(first.lstrip().removeprefix("-").lstrip())
+    lines = [(at, key.match(head[at])) for at in model]
+    return [at for at, found in lines if found and len(found["before"]) == column]
+
+
+def _named(head: Sequence[str], model: range) -> str | None:
+    """The name of a model of the index; None if it has none."""
+    keys = _keys(head, model, NAME)
+    found = NAME.match(head[keys[0]]) if len(keys) == 1 else None
+    return None if found is None else text_of(found["value"])
+
+
+def _results(head: Sequence[str], model: range) -> tuple[int, int]:
+    """Where the results of a model begin: line and indentation."""
+    keys = _keys(head, model, RESULTS)
+    key = RESULTS.match(head[keys[0]]) if len(keys) == 1 else None
     if key is None or not NOTHING.fullmatch(key["value"].rstrip()):
         raise ConfigError(
-            f"the results of the card's model-index are not a list of lines below it{BY_HAND}"
+            "the results of the model of this name in the card's model-index are not a list of "
+            f"lines below it{BY_HAND}"
         )
-    below = (line for line in head[keys[0] + 1 : inside] if not NOTHING.fullmatch(line.rstrip()))
-    item = ITEM.match(next(below, ""))
+    below = [at for at in range(keys[0] + 1, model.stop) if _tells(head[at])]
+    item = ITEM.match(head[below[0]]) if below else None
     least = len(key["before"])
     indent = len(item["indent"]) if item else 0
     # An item further left belongs to a list around this one, which is then empty.

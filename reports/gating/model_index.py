@@ -15,6 +15,8 @@ from typing import Any
 
 from robustcode.reports.escape import plain
 from robustcode.reports.gating.entry import Entry
+from robustcode.reports.gating.gate import FINDINGS
+from robustcode.reports.gating.measured import What
 from robustcode.reports.table import Row, Source, as_text, rows_of
 from robustcode.summary import tally
 from robustcode.wording import counted
@@ -24,7 +26,12 @@ TASK = "image-classification"
 
 def index_head(entry: Entry) -> list[str]:
     """The lines of a model-index above its results."""
-    return ["model-index:", f"- name: {scalar(entry.name)}", "  results:"]
+    return ["model-index:", *model_head(entry)]
+
+
+def model_head(entry: Entry) -> list[str]:
+    """The lines of one model of it above its results."""
+    return [f"- name: {scalar(entry.name)}", "  results:"]
 
 
 def result_lines(entry: Entry, indent: int) -> list[str]:
@@ -62,6 +69,7 @@ _METRICS = {
     "worst case": "robust_accuracy",
     "certified": "certified_accuracy",
 }
+_NOUNS = {"clean": What.CLEAN, "worst case": What.ROBUST, "certified": What.CERTIFIED}
 
 
 def _metric(entry: Entry, row: Row) -> dict[str, Any]:
@@ -85,7 +93,7 @@ def _metric(entry: Entry, row: Row) -> dict[str, Any]:
     args |= {"samples": row.samples}
     if row.unfinished:
         args |= {"unfinished": row.unfinished, "at_most": row.most}
-    args |= _doubts(entry)
+    args |= _doubts(entry, _NOUNS[row.kind].noun)
     return {"type": _METRICS[row.kind], "value": row.value, "name": name, "args": args}
 
 
@@ -102,20 +110,27 @@ def _corrupted(entry: Entry) -> dict[str, Any]:
         "nll": mean["nll"],
         "calibration_error": mean["calibration"],
         "samples": summary["samples"],
-        **_doubts(entry),
+        **_doubts(entry, ""),
     }
     name = f"Mean accuracy of {entry.name} under {counted(len(named), 'common corruption')}"
     return {"type": "corruption_accuracy", "value": mean["accuracy"], "name": name, "args": args}
 
 
-def _doubts(entry: Entry) -> dict[str, str]:
-    """What must travel with a number: how many findings of which severity, and how a gate ended."""
+def _doubts(entry: Entry, noun: str) -> dict[str, str]:
+    """What must travel with a number: findings by severity, and what a gate says of it.
+
+    ``noun`` is what a gate calls the number; "" if it never asks for it.
+    """
     findings = entry.source.run.findings
     told = {"findings": tally(str(finding.get("severity")) for finding in findings) or "none"}
-    if entry.verdict:
-        failed = "" if entry.verdict.holds else f": {entry.verdict.decisive.said}"
-        told["gate"] = f"{entry.verdict.outcome}{failed}"
-    return told
+    said = [
+        f"{'holds' if condition.holds else 'fails'}: {condition.said}"
+        for condition in (entry.verdict.conditions if entry.verdict else ())
+        # A finding that fails the gate takes from every number.
+        if (noun and condition.name.endswith(f" of {noun}"))
+        or (condition.name == FINDINGS and not condition.holds)
+    ]
+    return {**told, "gate": "; ".join(said)} if said else told
 
 
 def _request(source: Source) -> Mapping[str, Any]:
@@ -154,3 +169,20 @@ def scalar(value: Any) -> str:
         # YAML 1.1 takes 1e-05 for text: its numbers have a point.
         return f"{number}.0e{power}" if e and "." not in number else repr(value)
     return json.dumps(plain(str(value)), ensure_ascii=False)
+
+
+def text_of(value: str) -> str | None:
+    """The text that one line of YAML gives a key, as `scalar` writes it or a person does.
+
+    >>> text_of(' "a: b"  # mine'), text_of(" it's # mine"), text_of(" 'it''s'")
+    ('a: b', "it's", "it's")
+    """
+    text = value.strip()
+    if text.startswith('"'):
+        try:
+            return str(json.JSONDecoder().raw_decode(text)[0])
+        except ValueError:
+            return None
+    if quoted := re.match(r"'((?:[^']|'')*)'", text):
+        return quoted[1].replace("''", "'")
+    return re.sub(r"(?:^|\s+)#.*", "", text) or None

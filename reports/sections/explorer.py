@@ -107,7 +107,8 @@ def _notes(runs: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
             "prediction under attack and distance are that proposal's. Broken by an attack: right "
             "without it and wrong under it."
         )
-    if any(run["draws"] for run in runs):
+    # Of certificates draws are what each proof took.
+    if any(run["kind"] == "attacks" and run["draws"] for run in runs):
         notes.append(
             "Of a random defence, right is what the majority of its draws is right on, under "
             "attack for the proposal that was chosen on other draws; the share says how many were."

@@ -50,6 +50,8 @@ def _under(source: Source, worst: Row) -> str:
     """What a worst case was kept under, and what of it nobody had to classify or attack."""
     threat, kept = source.fact("threat"), []
     attacks = f"the worst of {counted(len(source.searches), 'attack')}"
+    if source.suite:
+        attacks = f"{attacks} of {source.suite}"
     if not source.searched:
         attacks = "random noise alone, which is no attack,"
     if refused := (source.run.summary.get("detector") or {}).get("attacked_refused"):
@@ -69,6 +71,9 @@ def group_verdict(group: Comparison, rows: dict[str, list[Row]]) -> str:
     setting = (
         f"On the same {counted(len(group.samples), 'sample')} of {setting_of(group.members[0])}"
     )
+    suites = {member.suite for member in group.members if member.searched}
+    if len(suites) == 1 and (suite := suites.pop()):
+        setting = f"{setting}, attacked by {suite}"
     if len(worst) < 2:
         return f"{setting}, fewer than two of the runs were attacked."
     best, least = (pick(worst, key=lambda row: row.value or 0) for pick in (max, min))

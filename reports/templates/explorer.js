@@ -347,7 +347,9 @@
     field.attack.parentElement.hidden = attacks.length === 0;
     run.measure = run.radius ? "radius" : "distance";
     element("from-label").textContent = run.radius ? "Radius from" : "Distance from";
-    const draws = run.draws ? `, ${plural(run.draws, "draw")} each` : "";
+    // Of certificates each sample has draws of its own, which stand in its record.
+    const judged = run.kind === "attacks" && run.draws;
+    const draws = judged ? `, ${plural(run.draws, "draw")} each` : "";
     const lack =
       run.missing === null
         ? "; an unknown number of samples is missing"

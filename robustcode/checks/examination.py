@@ -367,6 +367,11 @@ class Examination:
         return None if len(self.right) else "no sample is right without attack"
 
     @property
+    def no_data(self) -> str | None:
+        """Why nothing can be asked about the data set; None if it is known."""
+        return None if self.data is not None else "data are looked at in runs of attacks only"
+
+    @property
     def no_randomness(self) -> str | None:
         """Why nothing can be asked about draws; None if they can differ."""
         return None if self.stochastic else "the defence is deterministic"

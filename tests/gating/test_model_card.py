@@ -20,7 +20,7 @@ import robustcode
 from robustcode.errors import ConfigError
 from robustcode.reports.gating.cards import put, with_card
 from robustcode.reports.gating.entry import Entry
-from robustcode.reports.gating.gate import Condition, Verdict
+from robustcode.reports.gating.gate import FINDINGS, Condition, Verdict
 from robustcode.reports.gating.model_card import model_card
 from robustcode.reports.gating.model_index import scalar, yaml_lines
 from robustcode.reports.table import sources
@@ -179,19 +179,19 @@ def test_a_card_keeps_everything_but_its_own_part(run: Run) -> None:
     key = key_of(run)
     lines = text.splitlines(keepends=True)
     kept = without(without(lines, f"# robustcode {key}:"), f"<!-- robustcode {key}:")
-    assert "".join(kept) == CARD + "\n"
+    named = '- name: "digits_cnn"\n  results:\n'
+    assert "".join(kept).replace(named, "") == CARD + "\n"
     head = head_of(text)
     assert {name: head[name] for name in ("license", "tags", "library_name")} == {
         "license": "mit",
         "tags": ["digits", "a: b"],
         "library_name": "pytorch",
     }
-    (index,) = head["model-index"]
-    assert index["name"] == "Mine"
-    assert [result["metrics"][0]["value"] for result in index["results"]] == [
-        run.summary["clean"]["accuracy"],
-        0.5,
-    ]
+    values = {
+        index["name"]: [result["metrics"][0]["value"] for result in index["results"]]
+        for index in head["model-index"]
+    }
+    assert values == {"Mine": [0.5], "digits_cnn": [run.summary["clean"]["accuracy"]]}
 
 
 def without(lines: list[str], mark: str) -> list[str]:
@@ -210,6 +210,14 @@ CARDS = {
     "with lines of Windows": CARD.replace("\n", "\r\n"),
     "with a byte order mark": "\ufeff" + CARD,
     "with results at the margin": "---\nmodel-index:\n- name: a\n  results: # none\n---\n",
+    "with a list that is set in": (
+        "---\nmodel-index: # 2\n  - results: []\n    name: a\n  # here\n  - name: b\n# x\nk: v\n---\n"
+    ),
+    "with an empty list of models": "---\nmodel-index:\nlicense: mit\n---\n",
+    "with a model of that name": (
+        "---\nmodel-index:\n  - name: digits_cnn # mine\n    results:\n      - task: {type: a}\n"
+        "        dataset: {name: other}\n        metrics: []\n---\n"
+    ),
     "with results as the first key": CARD.replace("- name: Mine\n  results:", "- results:").replace(
         "library", "x"
     ),
@@ -225,16 +233,17 @@ def test_every_card_is_read_back_and_a_second_time_changes_nothing(
     head = head_of(once)
     values = [
         metric["value"]
-        for result in head["model-index"][0]["results"]
+        for result in head["model-index"][-1]["results"]
         for metric in result["metrics"]
     ]
+    assert head["model-index"][-1]["name"] == "digits_cnn"
     assert run.summary["robust"]["accuracy"] in values
     assert ("license: mit" in CARDS[name]) == (head.get("license") == "mit")
     both = with_card(once, proved)
     assert with_card(with_card(both, run), proved) == both
-    assert len(head_of(both)["model-index"][0]["results"]) == 1 + len(
-        head["model-index"][0]["results"]
-    )
+    *others, ours = head["model-index"]
+    *kept, mine = head_of(both)["model-index"]
+    assert (kept, len(mine["results"])) == (others, len(ours["results"]) + 1)
     if "Windows" in name:
         assert "\n" not in once.replace("\r\n", "")
 
@@ -271,8 +280,12 @@ def test_what_was_evaluated_stands_beside_what_else_was(
     """Each with its results in the head and its section, and a rerun moves nothing else."""
     first, second = asked(run, **one), asked(run, **other)
     both = with_card(with_card(CARD, first), second)
-    (index,) = head_of(both)["model-index"]
-    assert len(index["results"]) == (2 if same else 3)
+    index = {model["name"]: model["results"] for model in head_of(both)["model-index"]}
+    assert len(index["Mine"]) == 1
+    assert sum(map(len, index.values())) == (2 if same else 3)
+    for told in (first, second):
+        name = Entry(sources([told])[0]).name
+        assert all(name in result["metrics"][0]["name"] for result in index[name])
     later = replace(first, summary={**first.summary, "clean": {**run.summary["clean"], "low": 0.5}})
     again = with_card(both, later)
     changed = [line for line in again.splitlines() if line not in both.splitlines()]
@@ -285,21 +298,32 @@ def test_what_was_evaluated_stands_beside_what_else_was(
             for text in (both, again)
         ]
         assert kept[0] == kept[1]
-        names = {metric["name"] for result in index["results"] for metric in result["metrics"][1:]}
+        ours = [result for name, results in index.items() if name != "Mine" for result in results]
+        names = {metric["name"] for result in ours for metric in result["metrics"][1:]}
         assert len(names) == 2 or "data" in other
 
 
 def test_a_card_says_how_the_gate_ended(run: Run) -> None:
     """And does not go on claiming what an earlier run kept."""
-    conditions = (Condition("a", True, "this is kept"), Condition("b", False, "*that* is lost"))
+    conditions = (
+        Condition("minimum of clean accuracy", True, "this is kept"),
+        Condition("minimum of worst-case accuracy", False, "*that* is lost"),
+    )
     before = with_card(CARD, run, verdict=Verdict(run, conditions[:1]))
     assert "This run passes the gate, 1 of 1:\n\n- holds: this is kept\n" in before
     after = with_card(before, run, verdict=Verdict(run, conditions))
     assert "passes the gate" not in after
     assert "This run fails the gate, 1 of 2:" in after
     assert "- fails: \\*that\\* is lost\n" in after
-    told = results_of(after)["robust_accuracy"].metric_args
-    assert told["gate"] == "fails the gate, 1 of 2: *that* is lost"
+    told = {kind: found.metric_args["gate"] for kind, found in results_of(after).items()}
+    assert told == {"accuracy": "holds: this is kept", "robust_accuracy": "fails: *that* is lost"}
+    assert "gate" not in results_of(before)["robust_accuracy"].metric_args
+    weak = Condition(FINDINGS, False, "not to be relied on")
+    told = {
+        kind: found.metric_args["gate"]
+        for kind, found in results_of(with_card("", run, verdict=Verdict(run, (weak,)))).items()
+    }
+    assert set(told.values()) == {"fails: not to be relied on"}
     assert with_card(after, run, verdict=Verdict(run, conditions[:1])) == before
 
 
@@ -318,13 +342,10 @@ def test_new_numbers_replace_the_old_ones(run: Run) -> None:
         ("---\n  license: mit\n---\n", "not begin at the margin"),
         ("---\n{license: mit}\n---\n", "not begin at the margin"),
         ("---\nmodel-index:\n- results:\nmodel-index:\n- results:\n---\n", "two model-index"),
-        ("---\nmodel-index: [{name: a, results: []}]\n---\n", "not one model"),
-        ("---\nmodel-index:\n- name: a\n  results: []\n---\n", "not a list of lines"),
-        ("---\nmodel-index:\n- name: a\n---\n", "not one model"),
-        (
-            "---\nmodel-index:\n- name: a\n  results:\n  - x: 1\n- name: b\n  results:\n---\n",
-            "not one model",
-        ),
+        ("---\nmodel-index: [{name: a, results: []}]\n---\n", "not a list of models"),
+        ("---\nmodel-index:\n  name: a\n---\n", "not a list of models"),
+        ("---\nmodel-index:\n- name: 'digits_cnn'\n  results: []\n---\n", "not a list of lines"),
+        ("---\nmodel-index:\n- name: digits_cnn # x\n---\n", "not a list of lines"),
         ("---\na: b\n---\n<!-- robustcode KEY: begin -->\n", "remove what is left"),
     ],
 )
@@ -366,7 +387,8 @@ def test_no_text_breaks_out_of_its_place(
     text = with_card(CARD, hostile)
     assert with_card(text, hostile) == text
     head = head_of_fenced(text)
-    ours = head["model-index"][0]["results"][0]
+    assert head["model-index"][0]["name"] == "Mine"
+    ours = head["model-index"][-1]["results"][0]
     assert set(head) == {"license", "tags", "model-index", "library_name"}
     assert set(ours) == {"task", "dataset", "metrics"}
     assert ours["metrics"][1]["value"] == run.summary["robust"]["accuracy"]

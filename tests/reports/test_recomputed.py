@@ -395,7 +395,8 @@ def attack_rows(run: Folder) -> Iterator[Table]:
             f"after {asked['name']}" if after and not draws else asked["name"],
             **bounded(right, [not stage.finished for stage in stages], draws, 0),
             settings=as_told(asked),
-            abstained=sum(prediction is None for prediction in mine.prediction),
+            # A tie of draws is no abstention.
+            abstained=None if draws else sum(taken is None for taken in mine.prediction),
             forwards=int(mine.forwards.sum()),
             backwards=int(mine.backwards.sum()),
             seconds=round(sum(cost["attack_seconds"][asked["name"]] for cost in run.costs), 3),

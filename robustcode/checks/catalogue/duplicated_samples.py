@@ -41,8 +41,9 @@ class DuplicatedSamples(Check):
 
     def spared(self, exam: Examination) -> str | None:
         """See Check.spared."""
-        known = exam.data is not None and len(exam.chosen) > 1
-        return None if known else "there are no other samples"
+        if exam.no_data:
+            return exam.no_data
+        return None if len(exam.chosen) > 1 else "there are no other samples"
 
     def examine(self, exam: Examination) -> Iterator[Finding]:
         """See Check.examine."""

@@ -34,8 +34,9 @@ class OneClass(Check):
 
     def spared(self, exam: Examination) -> str | None:
         """See Check.spared."""
-        known = exam.data is not None and len(exam.chosen) >= FEWEST
-        return None if known else "there are too few samples to say so"
+        if exam.no_data:
+            return exam.no_data
+        return None if len(exam.chosen) >= FEWEST else "there are too few samples to say so"
 
     def examine(self, exam: Examination) -> Iterator[Finding]:
         """See Check.examine."""

@@ -48,6 +48,8 @@ class SilentSuccess(Check):
 
     def spared(self, exam: Examination) -> str | None:
         """See Check.spared."""
+        if exam.threat is None:
+            return exam.no_search
         if not any(is_foreign(planned.attack) for planned in exam.plan):
             return "every attack of the plan is one of this package, which returns the best it saw"
         if not exam.facts.differentiable:

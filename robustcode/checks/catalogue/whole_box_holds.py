@@ -50,6 +50,8 @@ class WholeBoxHolds(Check):
 
     def spared(self, exam: Examination) -> str | None:
         """See Check.spared."""
+        if exam.threat is None:
+            return exam.no_search
         if exam.adversary_name == "mates":
             return "who controls no sample need not break every one"
         return None if len(exam.right) else "no sample is right without attack"
