@@ -9,7 +9,7 @@ from robustcode.errors import ConfigError
 from robustcode.reports.comparison.clean_against_worst import chart_of
 from robustcode.reports.comparison.compare import comparisons
 from robustcode.reports.comparison.ranks import boards_of
-from robustcode.reports.comparison.tables import group_grids, refusal_grids
+from robustcode.reports.comparison.tables import group_grids, named, refusal_grids
 from robustcode.reports.drawing import Drawing
 from robustcode.reports.figures.accuracies import Brackets, Curve, Dot, Dots, dot_of
 from robustcode.reports.grids import (
@@ -18,6 +18,7 @@ from robustcode.reports.grids import (
     own_grids,
 )
 from robustcode.reports.numbers.proofs import Pair, pairs_of
+from robustcode.reports.names import numbered, slug
 from robustcode.reports.page import Page
 from robustcode.reports.references import bibtex, references
 from robustcode.reports.sections.bracket import (
@@ -125,7 +126,7 @@ def compose(runs: Sequence[Run], threats_left: Sequence[str] = ()) -> Page:
         tuple(map(origin_of, found)),
         tuple(reference.text for reference in cited),
         every,
-        tuple(filter(None, map(checkup_of, found, range(1, len(found) + 1)))),
+        tuple(filter(None, map(checkup_of, found))),
         parts,
         explorer_of(found, given.pairs),
         bibtex(cited),
@@ -165,7 +166,7 @@ def _proved(given: Runs) -> Body:
         title,
         [proof_verdict(source, dict(given.rows)) for source in proofs],
         [proofs_grid(proofs, dict(given.rows))],
-        [Dots("accuracy", "Certified", dots)],
+        [Dots("accuracy-certified" if several else f"accuracy-{proofs[0].key}", "Certified", dots)],
         apart=True,
     )
 
@@ -176,7 +177,7 @@ def _bracketed(given: Runs) -> Body:
         f"How robust is {given.attacked[0].label}?",
         list(map(bracket_verdict, given.pairs)),
         [grid for grids in given.own.values() for grid in grids],
-        [Dots("accuracy", "Accuracy", _dots(_both_sides(given.pairs, given.rows)))],
+        [Dots(f"accuracy-{given.attacked[0].key}", "Accuracy", _dots(_both_sides(given.pairs, given.rows)))],
     )
 
 
@@ -188,7 +189,7 @@ def _single(given: Runs) -> Body:
         f"How robust is {source.label}?",
         [verdict(source, rows)],
         [grid for grids in given.own.values() for grid in grids],
-        [Dots("accuracy", "Accuracy", _dots(rows))],
+        [Dots(f"accuracy-{source.key}", "Accuracy", _dots(rows))],
     )
 
 
@@ -228,7 +229,7 @@ def _compared(given: Runs, curves: Sequence[Series]) -> Body:
         ],
         [
             *_curve_charts(curves, given.rows),
-            *(chart_of(group, number) for number, group in enumerate(told, 1)),
+            *map(chart_of, told, numbered(named("comparison", group) for group in told)),
         ],
         (
             *(row for group in groups for row in group.rows),
@@ -245,8 +246,10 @@ def _with_brackets(body: Body, given: Runs) -> Body:
     grids: list[Grid] = [bracket_grid(pair) for pair in pairs]
     if given.proofs and given.attacked:
         grids.append(proofs_grid(given.proofs, dict(given.rows)))
+    about = {pair.attack.key for pair in pairs}
+    stem = f"bracket-{about.pop()}" if len(about) == 1 else "brackets"
     bars = Brackets(
-        "bracket", "Certified, undecided and broken samples", tuple(pair.bar for pair in pairs)
+        stem, "Certified, undecided and broken samples", tuple(pair.bar for pair in pairs)
     )
     rows = (*body.rows, *(row for pair in pairs for row in pair.rows))
     if len(given.attacked) == 1:
@@ -274,9 +277,10 @@ def _side_by_side(rows: Sequence[Row]) -> list[Row]:
 
 
 def _curve_charts(curves: Sequence[Series], rows: Mapping[str, list[Row]]) -> list[Drawing]:
+    stems = numbered(f"curve-{slug(series.name)}-{slug(series.norm)}" for series in curves)
     drawn = [
-        Curve(f"curve{number}", series.title, *curve_dots(series, rows), series.norm)
-        for number, series in enumerate(curves, 1)
+        Curve(stem, series.title, *curve_dots(series, rows), series.norm)
+        for stem, series in zip(stems, curves, strict=True)
     ]
     return [curve for curve in drawn if curve.dots]
 

@@ -94,7 +94,8 @@ class Drawing(Protocol):
     """A figure of a report: it knows its numbers, and draws them in any ink.
 
     Attributes:
-        stem: its file name without ending, of letters and digits only: LaTeX reads it.
+        stem: its file name without ending, of letters, digits and hyphens, by what it shows: so
+            that runs which are added to a report rename nothing.
         title: what it shows.
         note: what stands under it; may be empty.
         said: its numbers in words, for who does not see it; without the title or a full stop.

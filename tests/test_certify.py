@@ -265,7 +265,7 @@ def test_a_report_of_both_sides_has_one_bracket(
         pytest.approx(1)
     )
     assert "true robust accuracy of digits_cnn" in page["verdict"]
-    assert (tmp_path / "report" / "bracket.svg").exists()
+    assert (tmp_path / "report" / "bracket-digits-cnn.svg").exists()
     alone = robustcode.report([certified.path], tmp_path / "alone")
     assert "nothing was attacked" in alone["md"].read_text()
 

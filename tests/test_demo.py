@@ -55,7 +55,10 @@ def test_the_five_lines_of_the_readme_run(tmp_path: Path, monkeypatch: pytest.Mo
     y = model(x).argmax(1)
     names: dict[str, Any] = {"my_model": model, "images": x, "labels": y}
     exec(compile(code, "README.md", "exec"), names)
-    assert names["run"].summary["clean"]["accuracy"] == 1.0
+    summary, broken = names["run"].summary, names["broken"]
+    assert summary["clean"]["accuracy"] == 1.0
+    # A row for each sample, however many attacks there were.
+    assert len(broken) == broken["sample"].nunique() == 12 - summary["robust"]["correct"]
     assert (tmp_path / "report" / "report.html").exists()
 
 

@@ -119,12 +119,9 @@ class Against:
             )
 
 
-def chart_of(group: Comparison, number: int) -> Drawing:
-    """The chart of a comparison; of one run, or of runs that were not attacked, as dots in lines.
-
-    ``number`` counts the charts of a page.
-    """
-    stem, title = f"comparison{number}", setting_of(group.members[0])
+def chart_of(group: Comparison, stem: str) -> Drawing:
+    """The chart of a comparison; of one run, or of runs that were not attacked, as dots in lines."""
+    title = setting_of(group.members[0])
     points = []
     for member in group.members:
         clean, worst, proof = (

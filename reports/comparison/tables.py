@@ -92,13 +92,13 @@ def refusal_grids(refusals: Sequence[Refusal]) -> list[Grid]:
 
 def _side_by_side(group: Comparison) -> Grid:
     caption = f"Side by side: {setting_of(group.members[0])}"
-    return _table(group, group.members, caption, _notes(group), _named("side by side", group))
+    return _table(group, group.members, caption, _notes(group), named("side by side", group))
 
 
 def _board(board: Leaderboard) -> Grid:
     group = board.group
     title = f"Leaderboard: {setting_of(group.members[0])}, attacked by {board.attacked_by}"
-    name = f"{_named('leaderboard', group)}-{slug(board.attacked_by.removeprefix('the same '))}"
+    name = f"{named('leaderboard', group)}-{slug(board.attacked_by.removeprefix('the same '))}"
     return _table(group, board.members, title, [RANKED, *_notes(group)], name, board.ranks)
 
 
@@ -151,8 +151,8 @@ def _table(
     )
 
 
-def _named(what: str, group: Comparison) -> str:
-    """The name of a table of a group; of two groups it is not the same."""
+def named(what: str, group: Comparison) -> str:
+    """The name of a table or figure of a group, by what the group was measured on."""
     return f"{slug(what)}-{slug(setting_of(group.members[0]))}"
 
 
@@ -223,7 +223,7 @@ def _difference_grid(group: Comparison) -> Grid:
             for contrast in shown
         ),
         tuple(notes),
-        _named("differences", group),
+        named("differences", group),
     )
 
 
@@ -268,5 +268,5 @@ def _cost_grid(group: Comparison) -> Grid:
         ("word", "phrase", *("number",) * 7),
         tuple(lines),
         (WHOLE_COST,),
-        _named("costs", group),
+        named("costs", group),
     )

@@ -30,7 +30,7 @@ class Plot:
     """Points joined by a line.
 
     Attributes:
-        stem: file name without ending, of letters and digits only.
+        stem: file name without ending, of letters, digits and hyphens.
         title: what is shown.
         note: what it should look like, and of what it is.
         x: name of the axis.

@@ -74,6 +74,11 @@ def notes_of(source: Source, sheet: Sheet) -> list[str]:
     return [EXPECTED if source.draws else UPPER, looseness(source, sheet)]
 
 
+def sought(source: Source, sheet: Sheet) -> bool:
+    """Whether any attack looked for the nearest wrong input of any sample that was right."""
+    return bool(_sought(source, sheet)[1].any())
+
+
 def loose(source: Source, sheet: Sheet) -> bool:
     """Whether of some sample that was right nobody looked for the nearest wrong input."""
     _, looked = _sought(source, sheet)

@@ -106,13 +106,13 @@ class Checkup:
     end: str = ""
 
 
-def checkup_of(source: Source, place: int) -> Checkup | None:
-    """What the summary of the ``place``-th run says; None of a run of before there were checks."""
+def checkup_of(source: Source) -> Checkup | None:
+    """What the summary of a run says; None of a run of before there were checks."""
     summary = source.run.summary
     lines = [_line(entry) for entry in tables(summary.get("checks"))]
     repairs = _repairs(source, tables(summary.get("repairs")))
     command = str(summary.get("next") or "")
-    plots = tuple(plots_of(source, place))
+    plots = tuple(plots_of(source))
     if not (lines or repairs or command or plots):
         return None
     groups = dict.fromkeys(line.group for line in lines)

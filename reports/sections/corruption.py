@@ -62,9 +62,13 @@ def part_of(source: Source, place: int) -> Part | None:
         title=f"Common corruptions: {source.label}",
         grids=(*_grids(source),),
         drawings=(
-            Errors(f"corruptions{place}", f"Error over severity: {source.label}", lines_of(source)),
+            Errors(
+                f"corruptions-{source.key}",
+                f"Error over severity: {source.label}",
+                lines_of(source),
+            ),
             Reliability(
-                f"reliability{place}",
+                f"reliability-{source.key}",
                 f"Is confidence deserved? {source.label}",
                 tuple(_confidences(summary["reliability"])),
             ),

@@ -30,11 +30,11 @@ def part_of(source: Source, place: int, pairs: Sequence[Pair] = ()) -> Part | No
     ``pairs`` are those of a page; the ones with this run bound it from below.
     """
     if source.proves:
-        shown = _of_proofs(source, place)
+        shown = _of_proofs(source)
     else:
         sheet = sheet_of(source)
         own = [pair for pair in pairs if pair.attack.label == source.label]
-        shown = [] if sheet is None else _of_attacks(source, sheet, place, own)
+        shown = [] if sheet is None else _of_attacks(source, sheet, own)
     if not shown:
         return None
     courses = [course for _, figure in shown for course in figure.courses]
@@ -52,13 +52,13 @@ def _rows(source: Source, kind: str, figure: Stairs) -> list[Row]:
     return [row for course in figure.courses for row in course.rows(source.label, kind)]
 
 
-def _of_proofs(source: Source, place: int) -> list[tuple[str, Stairs]]:
+def _of_proofs(source: Source) -> list[tuple[str, Stairs]]:
     course = over_eps.certified_over_radius(source)
     found = over_eps.threat_of(source)
     if course is None or found is None:
         return []
     figure = Stairs(
-        stem=f"eps{place}",
+        stem=f"eps-{source.key}",
         title=f"Certified accuracy of {source.label} over radius",
         note="At each place: the samples that are proved right so far. Dots: radii asked for.",
         x=f"radius in {found[0]}",
@@ -69,14 +69,14 @@ def _of_proofs(source: Source, place: int) -> list[tuple[str, Stairs]]:
 
 
 def _of_attacks(
-    source: Source, sheet: Sheet, place: int, pairs: Sequence[Pair]
+    source: Source, sheet: Sheet, pairs: Sequence[Pair]
 ) -> list[tuple[str, Stairs]]:
     shown = []
     if over_passes.furthest(sheet) > 0:
         notes = [at_end(sheet), over_passes.EXACT]
         notes += [] if sheet.draws is None else [over_passes.CHOSEN]
         figure = Stairs(
-            stem=f"passes{place}",
+            stem=f"passes-{source.key}",
             title=f"Accuracy of {source.label} over passes: are the attacks at their end?",
             note=" ".join(notes),
             x="passes spent on a sample so far",
@@ -88,14 +88,14 @@ def _of_attacks(
     courses = over_draws.left_over_draws(sheet)
     if courses:
         figure = Stairs(
-            stem=f"draws{place}",
+            stem=f"draws-{source.key}",
             title=f"Accuracy of {source.label} left to k tries",
             note=over_draws.TRIED,
             x="draws that the adversary may try, k",
             courses=tuple(courses),
         )
         shown.append((over_draws.KIND, figure))
-    over = _over_eps(source, sheet, place, pairs)
+    over = _over_eps(source, sheet, pairs)
     if over is None:
         return shown
     # A bound that nobody tried to make a good one does not stand before what was measured.
@@ -103,8 +103,12 @@ def _of_attacks(
     return [*shown, (over_eps.KIND, over)] if last else [(over_eps.KIND, over), *shown]
 
 
-def _over_eps(source: Source, sheet: Sheet, place: int, pairs: Sequence[Pair]) -> Stairs | None:
-    """What the attacks left over eps, and what is proved; None where neither bounds anything."""
+def _over_eps(source: Source, sheet: Sheet, pairs: Sequence[Pair]) -> Stairs | None:
+    """What the attacks left over eps, and what is proved.
+
+    None where neither bounds anything, or where nobody looked for nearer wrong inputs and nothing
+    is proved: a line that is flat until eps would flatter.
+    """
     found = over_eps.threat_of(source)
     if found is None or not sheet.names:
         return None
@@ -112,7 +116,7 @@ def _over_eps(source: Source, sheet: Sheet, place: int, pairs: Sequence[Pair]) -
     below = [over_eps.proved_over_eps(pair, eps) for pair in pairs]
     notes, above = [], []
     # Of a batch the mates were moved as well, by up to eps: nearer to 0 that bounds nothing.
-    if not source.together:
+    if not source.together and (below or over_eps.sought(source, sheet)):
         loose = over_eps.loose(source, sheet)
         above = [replace(over_eps.left_over_eps(sheet, eps), loose=loose)]
         notes = over_eps.notes_of(source, sheet)
@@ -123,7 +127,7 @@ def _over_eps(source: Source, sheet: Sheet, place: int, pairs: Sequence[Pair]) -
         title = f"A loose upper bound at smaller eps: {source.label}"
         title = f"Certified over eps, under a loose upper bound: {source.label}" if below else title
     return Stairs(
-        stem=f"eps{place}",
+        stem=f"eps-{source.key}",
         title=title,
         note=" ".join([*notes, *([LOWER, *_fewer(sheet, below)] if below else [])]),
         x=f"eps' in {norm}, up to eps = {told(eps)}",

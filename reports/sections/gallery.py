@@ -107,7 +107,7 @@ def part_of(source: Source, place: int, runs: int = 1) -> Part | None:
     note = "Each from left to right: the sample, its change, the sample so changed"
     if source.draws is not None:
         note = f"{note}; in how many of the draws that is wrong stands above"
-    sheet = Sheet(f"gallery{place}", title, f"{note}.", strips)
+    sheet = Sheet(f"gallery-{source.key}", title, f"{note}.", strips)
     return Part(key, title, drawings=(sheet,), notes=said, gallery=pictures)
 
 

@@ -20,8 +20,8 @@ COURSE = "Mean over the samples that are still attacked: it jumps where broken o
 GONE = "The attack follows it: what is 0 leads nowhere"
 
 
-def plots_of(source: Source, place: int) -> list[Plot | Sizes]:
-    """The charts of a run, the ``place``-th of a report; only of what was measured."""
+def plots_of(source: Source) -> list[Plot | Sizes]:
+    """The charts of a run; only of what was measured."""
     figures = source.run.summary.get("figures")
     if not isinstance(figures, Mapping):
         return []
@@ -48,7 +48,7 @@ def plots_of(source: Source, place: int) -> list[Plot | Sizes]:
         note = said.pop("note", COURSE if course else FLAT.format(name))
         found.append(
             Plot(
-                stem=f"pilot{place}{name}",
+                stem=f"pilot-{name}-{source.key}",
                 note=f"{note}. {of}".strip(),
                 points=points,
                 powers=not course,
@@ -56,10 +56,10 @@ def plots_of(source: Source, place: int) -> list[Plot | Sizes]:
                 **{"x": "step", **said},
             )
         )
-    return found + _histograms(figures.get("gradients"), place)
+    return found + _histograms(figures.get("gradients"), source.key)
 
 
-def _histograms(gradients: Any, place: int) -> list[Plot | Sizes]:
+def _histograms(gradients: Any, run: str) -> list[Plot | Sizes]:
     found: list[Plot | Sizes] = []
     if not isinstance(gradients, Mapping):
         return found
@@ -68,7 +68,7 @@ def _histograms(gradients: Any, place: int) -> list[Plot | Sizes]:
         if sizes:
             note = f"Largest entry of each gradient. {GONE}. {counted(len(sizes), 'pilot sample')}."
             title = f"Gradient sizes of {name}"
-            found.append(Sizes(f"pilot{place}gradients{rank}", title, note, sizes))
+            found.append(Sizes(f"pilot-gradients-{rank}-{run}", title, note, sizes))
     return found
 
 

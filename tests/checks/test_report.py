@@ -170,9 +170,9 @@ def test_rows_for_programs_hold_every_check(files: Mapping[str, Path]) -> None:
 
 
 def test_only_what_was_measured_is_drawn(files: Mapping[str, Path], tmp_path: Path) -> None:
-    kinds = [*("eps", "steps", "draws", "loss", "margin"), "gradients1", "gradients2"]
+    kinds = [*("eps", "steps", "draws", "loss", "margin"), "gradients-1", "gradients-2"]
     drawn_ones = sorted(path.stem for path in files["html"].parent.glob("pilot*.svg"))
-    assert drawn_ones == sorted(f"pilot1{kind}" for kind in kinds)
+    assert drawn_ones == sorted(f"pilot-{kind}-digits-cnn" for kind in kinds)
     named = re.findall(r"!\[.*?\]\((pilot.*?)\)", files["md"].read_text())
     assert sorted(named) == [f"{stem}.svg" for stem in drawn_ones]
     # One point is no curve, and figures of another make are no reason to fail.

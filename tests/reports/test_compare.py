@@ -621,7 +621,7 @@ def test_costs_are_those_of_the_run(tmp_path: Path) -> None:
 
 
 def chart(*folders: Path) -> Against:
-    drawing = chart_of(compared(*folders), 1)
+    drawing = chart_of(compared(*folders), "comparison-x")
     assert isinstance(drawing, Against)
     return drawing
 
@@ -629,7 +629,7 @@ def chart(*folders: Path) -> Against:
 def test_the_chart_says_every_number_and_is_the_same_bytes_again(tmp_path: Path) -> None:
     runs = [*steps_of(tmp_path, 50, 51, 90), proved(tmp_path / "p", dict.fromkeys(range(50), 0.2))]
     drawing = chart(*runs)
-    assert drawing.stem == "comparison1"
+    assert drawing.stem == "comparison-x"
     assert drawing.said.startswith("A keeps50: clean 100.0 %, worst case 50.0 %; B keeps51")
     whole = chart(*runs[:3], proved(tmp_path / "q", {n: 0.2 * (n < 50) for n in range(100)}))
     assert "C keeps90: clean 100.0 %, worst case 90.0 %, certified 50.0 %" in whole.said
@@ -642,7 +642,7 @@ def test_the_chart_says_every_number_and_is_the_same_bytes_again(tmp_path: Path)
 
 
 def test_a_run_alone_has_no_chart_against_itself(tmp_path: Path) -> None:
-    assert isinstance(chart_of(compared(*steps_of(tmp_path, 50)), 1), Dots)
+    assert isinstance(chart_of(compared(*steps_of(tmp_path, 50)), "x"), Dots)
 
 
 @pytest.mark.parametrize("count", [2, 9])

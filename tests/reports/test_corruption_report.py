@@ -309,4 +309,4 @@ def test_a_real_run_is_read_and_labelled(tmp_path: Path) -> None:
     part = part_of(found, 2)
     assert part is not None
     assert part.key == "corruptions-2"
-    assert [drawing.stem for drawing in part.drawings] == ["corruptions2", "reliability2"]
+    assert [drawing.stem for drawing in part.drawings] == ["corruptions-digits-cnn", "reliability-digits-cnn"]

@@ -691,20 +691,20 @@ def test_a_bound_that_nobody_tried_to_make_a_good_one_does_not_look_like_a_resul
         assert part is not None
         stems = [drawing.stem for drawing in part.drawings]
         said = {row.said for row in part.rows if row.kind == over_eps.KIND}
-        return stems, part.drawings[stems.index("eps1")], said
+        return stems, part.drawings[stems.index("eps-run")], said
 
     stems, drawing, said = over(goes=True)
-    assert stems == ["eps1", "passes1"]
+    assert stems == ["eps-run", "passes-run"]
     assert drawing.title == "Robust accuracy of run over eps"
     assert said == {""}
     stems, drawing, said = over(goes=False)
-    assert stems == ["passes1", "eps1"]
+    assert stems == ["passes-run", "eps-run"]
     assert drawing.title == "A loose upper bound at smaller eps: run"
     assert "a loose bound before its end" in drawing.said
     assert said == {"", LOOSE}
     pair = pair_of(proofs_of([proof(1, EPS)]), source_of(rows))
     stems, drawing, _ = over(False, [pair])
-    assert stems == ["eps1", "passes1"]
+    assert stems == ["eps-run", "passes-run"]
     assert drawing.title == "Certified over eps, under a loose upper bound: run"
 
 
@@ -783,7 +783,8 @@ def many(count: int, draws: int | None = None, names: int = 3, name: str = "pgd"
 def test_figures_of_hostile_names_are_drawn_the_same_twice(draws: int | None, names: int) -> None:
     part = part_of(many(5, draws, names, HOSTILE), 7)
     assert part is not None
-    assert [d.stem for d in part.drawings] == ["passes7", *(["draws7"] if draws else []), "eps7"]
+    stems = [drawing.stem for drawing in part.drawings]
+    assert stems == ["passes-run", *(["draws-run"] if draws else [])]
     for drawing in part.drawings:
         dark = shown(drawing, Theme.DARK)
         assert shown(drawing, Theme.DARK) == dark != shown(drawing, Theme.LIGHT)
