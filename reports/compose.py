@@ -17,8 +17,8 @@ from robustcode.reports.grids import (
     Grid,
     own_grids,
 )
-from robustcode.reports.numbers.proofs import Pair, pairs_of
 from robustcode.reports.names import numbered, slug
+from robustcode.reports.numbers.proofs import Pair, pairs_of
 from robustcode.reports.page import Page
 from robustcode.reports.references import bibtex, references
 from robustcode.reports.sections.bracket import (
@@ -92,7 +92,8 @@ class Runs:
 class Body:
     """What the kind of a report decides: how it begins, and what is set side by side.
 
-    ``apart`` is whether each run's own tables have a section of their own.
+    ``apart`` is whether each run's own tables have a section of their own; ``doubt`` is what of
+    ``said`` weakens its first sentence.
     """
 
     title: str
@@ -101,6 +102,7 @@ class Body:
     charts: list[Drawing]
     rows: tuple[Row, ...] = ()
     apart: bool = False
+    doubt: str = ""
 
 
 def compose(runs: Sequence[Run], threats_left: Sequence[str] = ()) -> Page:
@@ -116,10 +118,13 @@ def compose(runs: Sequence[Run], threats_left: Sequence[str] = ()) -> Page:
     parts = parts_of(found, given.pairs, given.own if body.apart else {})
     every = (*given.every, *body.rows, *(row for part in parts for row in part.rows))
     cited = references(found, every)
-    said = [*body.said, *map(corruption_verdict, given.corrupted)]
+    # Beside attacks errors are told as accuracies, too.
+    beside = bool(given.attacked)
+    said = [*body.said, *(corruption_verdict(source, beside) for source in given.corrupted)]
+    grave = warning(findings, len(found))
     return Page(
         body.title,
-        tuple(filter(None, [*said, not_begun(threats_left), warning(findings, len(found))])),
+        tuple(filter(None, [*said, not_begun(threats_left), grave])),
         findings,
         tuple(body.grids),
         tuple(chart for chart in body.charts if chart.said),
@@ -130,6 +135,7 @@ def compose(runs: Sequence[Run], threats_left: Sequence[str] = ()) -> Page:
         parts,
         explorer_of(found, given.pairs),
         bibtex(cited),
+        grave or body.doubt,
     )
 
 
@@ -177,7 +183,13 @@ def _bracketed(given: Runs) -> Body:
         f"How robust is {given.attacked[0].label}?",
         list(map(bracket_verdict, given.pairs)),
         [grid for grids in given.own.values() for grid in grids],
-        [Dots(f"accuracy-{given.attacked[0].key}", "Accuracy", _dots(_both_sides(given.pairs, given.rows)))],
+        [
+            Dots(
+                f"accuracy-{given.attacked[0].key}",
+                "Accuracy",
+                _dots(_both_sides(given.pairs, given.rows)),
+            )
+        ],
     )
 
 
@@ -215,10 +227,11 @@ def _compared(given: Runs, curves: Sequence[Series]) -> Body:
         if len(group.members) > 1 or not on_curves.issuperset(m.label for m in group.members)
     ]
     boards, refusals = boards_of(groups, given.failed)
+    verdicts = [group_verdict(group, dict(given.rows)) for group in told]
     return Body(
         f"How robust are they? {len(given.found)} runs side by side",
         [
-            *(group_verdict(group, dict(given.rows)) for group in told),
+            *(said for one in verdicts for said in one),
             *(curve_verdict(series, given.rows) for series in curves),
             *map(bracket_verdict, given.pairs),
         ],
@@ -237,6 +250,7 @@ def _compared(given: Runs, curves: Sequence[Series]) -> Body:
             *(row for refusal in refusals for row in refusal.rows),
         ),
         apart=True,
+        doubt=next((said for one in verdicts[:1] for said in one[1:]), ""),
     )
 
 

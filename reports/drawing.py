@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from robustcode.reports.escape import plain
 
+RUNS = 6  # that have a colour of their own
 LONGEST_LABEL = 48  # characters; longer ones would leave no room for the chart
 
 # The identifiers inside an SVG are hashes with a random salt unless one is given. Glyphs are drawn
@@ -39,7 +40,7 @@ class Theme(StrEnum):
 
 @dataclass(frozen=True)
 class Ink:
-    """The colours of a theme; ``kinds`` are those of rows and of samples' states.
+    """The colours of a theme; ``kinds`` are those of rows, of samples' states and of RUNS runs.
 
     ``paper`` is what a figure stands on, and the colour of text inside a bar.
     """
@@ -70,6 +71,12 @@ INKS = {
             ("certified", "#3a7d44"),
             ("undecided", "#767676"),
             ("broken", "#b03a2e"),
+            ("run 0", "#1f5fa8"),
+            ("run 1", "#c2571a"),
+            ("run 2", "#7a3e9d"),
+            ("run 3", "#0f7f7a"),
+            ("run 4", "#8a6d00"),
+            ("run 5", "#a8326e"),
         ),
     ),
     Theme.DARK: Ink(
@@ -85,6 +92,12 @@ INKS = {
             ("certified", "#72bf7e"),
             ("undecided", "#8f8f8f"),
             ("broken", "#e8837a"),
+            ("run 0", "#7fb0ee"),
+            ("run 1", "#f0a070"),
+            ("run 2", "#c59ae0"),
+            ("run 3", "#5fc9c2"),
+            ("run 4", "#d6bb55"),
+            ("run 5", "#ee8fbb"),
         ),
     ),
 }

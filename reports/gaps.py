@@ -19,6 +19,8 @@ from robustcode.store import Run
 
 REMEDY = "Run the command of the run again: it goes on where it stopped, and redoes what is lost."
 
+NOT_REVIEWED = "those made at the end of a run, and of all its records, were not made"
+
 
 @dataclass(frozen=True)
 class Captioned:
@@ -134,8 +136,12 @@ class _Mark:
             end = self.end(f"{checkup.run} {drawing.title}")
             return replace(drawing, title=f"{drawing.title}{end}")
 
+        gap, counts = self.gaps.get(checkup.run), checkup.tally
+        if gap is not None and not gap.reviewed and counts:
+            counts = f"{counts}; {NOT_REVIEWED}"
         return replace(
             checkup,
+            tally=counts,
             grids=tuple(self.grid(grid, checkup.run) for grid in checkup.grids),
             repairs=tuple(self.grid(grid, checkup.run) for grid in checkup.repairs),
             plots=tuple(map(plot, checkup.plots)),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
@@ -22,10 +21,10 @@ from robustcode.reports.table import Row
 
 
 class Note(NamedTuple):
-    """A note where it is said in full; ``number`` if it is called again, else None."""
+    """A note where it is said in full, by its number on the page."""
 
     text: str
-    number: int | None
+    number: int
 
 
 class Notes(NamedTuple):
@@ -37,7 +36,10 @@ class Notes(NamedTuple):
 
 @dataclass(frozen=True)
 class Page:
-    """A whole report; ``said`` is its verdict, each run or group of runs in a paragraph."""
+    """A whole report; ``said`` is its verdict, each run or group of runs in a paragraph.
+
+    ``doubt`` is the one of them that says why not to believe the others; empty if none does.
+    """
 
     title: str
     said: tuple[str, ...]
@@ -51,6 +53,7 @@ class Page:
     parts: tuple[Part, ...] = ()
     explorer: Explorer | None = None
     bibtex: str = ""
+    doubt: str = ""
 
     @property
     def verdict(self) -> str:
@@ -61,6 +64,28 @@ class Page:
     def groups(self) -> list[tuple[str, list[Part]]]:
         """The sections by the run they are about, in their order; no name where they are of all."""
         return [(run, list(parts)) for run, parts in groupby(self.parts, lambda part: part.run)]
+
+    @property
+    def lead(self) -> tuple[str, ...]:
+        """What stands first: of one run all of its verdict, of several a sentence and the doubt."""
+        if len(self.origins) < 2:
+            return self.said
+        return tuple(dict.fromkeys(filter(None, (*self.said[:1], self.doubt))))
+
+    @property
+    def aside(self) -> tuple[str, ...]:
+        """The rest of the verdict."""
+        return tuple(said for said in self.said if said not in self.lead)
+
+    @property
+    def grave(self) -> tuple[Weakness, ...]:
+        """The findings that take something from the numbers, as far as is known."""
+        return tuple(finding for finding in self.unanswered if finding.severity != "info")
+
+    @property
+    def mild(self) -> tuple[Weakness, ...]:
+        """The others that no added attack has answered."""
+        return tuple(finding for finding in self.unanswered if finding.severity == "info")
 
     @property
     def unanswered(self) -> tuple[Weakness, ...]:
@@ -123,17 +148,14 @@ class Page:
 
     @cached_property
     def _notes(self) -> dict[int, Notes]:
-        noted = self.noted
-        times = Counter(note for one in noted for note in dict.fromkeys(one.notes))
         numbers: dict[str, int] = {}
         found = {}
-        for one in noted:
+        for one in self.noted:
             own = dict.fromkeys(one.notes)
             again = sorted(numbers[note] for note in own if note in numbers)
             said = []
             for note in (note for note in own if note not in numbers):
-                if times[note] > 1:
-                    numbers[note] = 1 + len(numbers)
-                said.append(Note(note, numbers.get(note)))
+                numbers[note] = 1 + len(numbers)
+                said.append(Note(note, numbers[note]))
             found[id(one)] = Notes(said, again)
         return found

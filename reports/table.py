@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ WORST = "worst case over all attacks"
 CORRUPTED = " under corruptions"
 # Letters of a class's name: it stands in every row of many tables.
 LONGEST_CLASS = 100
+# The folder of a run of a curve; see curves.
+COUNTED = re.compile(r"eps-\d+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,10 +204,21 @@ class Source:
 
 
 def sources(runs: Iterable[Run]) -> list[Source]:
-    """The runs with unique labels: title, or model and defence, and a folder when these agree."""
+    """The runs with unique labels: title, or model and defence.
+
+    To those that agree their threat is added, such as an eps of a curve, then a folder.
+    """
     runs = list(runs)
-    names = [name_of(Source("", run, pd.DataFrame())) for run in runs]
-    keys = told_apart_by(names, [run.path.name for run in runs])
+    bare = [Source("", run, pd.DataFrame()) for run in runs]
+    names = [name_of(source) for source in bare]
+    threats = [source.fact("threat") for source in bare]
+    keys = told_apart_by(*_told(names, threats, [run.path.name for run in runs]))
+    pairs = list(zip(names, threats, strict=True))
+    # Several threats tell runs apart only where each of one name has one of its own.
+    by_threat = {name for name in names if names.count(name) > 1} - {
+        name for name, threat in pairs if not threat or pairs.count((name, threat)) > 1
+    }
+    names = [f"{name} at {threat}" if name in by_threat else name for name, threat in pairs]
     if len(set(names)) < len(names):
         folders = told_apart([run.path for run in runs])
         names = [f"{name} ({folder})" for name, folder in zip(names, folders, strict=True)]
@@ -214,6 +228,23 @@ def sources(runs: Iterable[Run]) -> list[Source]:
         Source(name, run, verdicts(run), key)
         for name, run, key in zip(names, runs, keys, strict=True)
     ]
+
+
+def _told(
+    names: Sequence[str], threats: Sequence[str], folders: Sequence[str]
+) -> tuple[list[str], list[str]]:
+    """For each run what its key begins with, and what is added where an earlier one has that.
+
+    A run of a curve, whose folder only counts, begins with its threat, too. Of another one the
+    threat is added where no run before it has the same, else the folder.
+    """
+    begin, more = [], []
+    for place, (name, threat, folder) in enumerate(zip(names, threats, folders, strict=True)):
+        begin.append(f"{name} {threat}" if COUNTED.fullmatch(folder) else name)
+        earlier = (names[:place], threats[:place])
+        taken = (name, threat) in zip(*earlier, strict=True)
+        more.append(folder if taken or not threat else threat)
+    return begin, more
 
 
 def told_apart(paths: Sequence[Path]) -> list[str]:

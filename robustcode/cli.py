@@ -677,8 +677,9 @@ def audit(
         for truth in found.power
     ]
     notes = [
-        f"the first row is the bound itself: to certify there is the error, {found.error:.4g}, "
-        f"which is {found.share:.3f} of alpha = {found.alpha:g}; {found.rule} {found.outcome}"
+        "the first row is the bound itself, where a certificate is an error: its probability is "
+        f"{found.error:.4g}, {found.share:.3f} times alpha = {found.alpha:g}; {found.rule} "
+        f"{found.outcome}"
     ]
     _print_table(("true probability", "certifies", "mean draws", ""), cells, notes)
 
@@ -820,7 +821,7 @@ def _certify(spec: Any, out: Path, quiet: bool) -> None:
         f"{certified['abstained']} abstained, {certified['undecided']} right but not proved at "
         f"{summary['threat']}, {certified['wrong']} wrong",
     ]
-    if certified["alpha"]:
+    if certified["alpha"] and certified["correct"]:
         notes.append(
             f"each proof is false with probability {certified['alpha']:g} at most: with "
             f"probability 99 % no more than {certified['false_at_most']} of the "

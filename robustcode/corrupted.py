@@ -12,9 +12,12 @@ from numpy.typing import NDArray
 
 from robustcode.calibration import calibration, reliability
 from robustcode.statistics import clustered, proportion
-from robustcode.wording import counted, percent
+from robustcode.wording import counted, listed, percent
 
 CLEAN = "clean"
+UNDIVIDED = "errors are not divided by another network's"
+# Of an estimate whose bias is removed, where what is left is negative.
+NOT_TOLD = "not told from 0"
 NO_INTERVAL = "no interval, since its cells share their samples"
 # What ``corruption_frost`` is where there are no photographs.
 OWN = "drawn"
@@ -99,15 +102,31 @@ def summarise_answers(
     }
 
 
-def notes_of(summary: Mapping[str, Any]) -> list[str]:
-    """What must be known to read the numbers, as the command prints it and a report's notes."""
-    notes = [
-        f"{summary['samples']} samples, spoilt by strengths of {summary['corruption_scale']}; "
-        "means are plain ones over corruptions and severities, not divided by another network's "
-        "errors",
-        "calib.: calibration error, the root of the mean squared distance between confidence and "
-        "the share of right, over all samples of a cell, with its bias removed; NLL in nats",
+def notes_of(summary: Mapping[str, Any], called: str = "calib.") -> list[str]:
+    """What must be known to read the numbers; ``called`` is the word for calibration error."""
+    return [
+        f"{_spoilt(summary)}; means of error and NLL are plain ones over corruptions and "
+        f"severities, and {UNDIVIDED}",
+        f"{called}: the root of the mean squared distance between confidence and the share of "
+        "right, over all samples of a cell, with its bias removed; its means are root mean "
+        "squares; NLL in nats",
+        *_doubts(summary, called),
     ]
+
+
+def notes_beside(summary: Mapping[str, Any]) -> list[str]:
+    """The same without what a report's tables say of their own means and measures."""
+    return [f"{_spoilt(summary)}; {UNDIVIDED}", *_doubts(summary, "calibration error")]
+
+
+def _spoilt(summary: Mapping[str, Any]) -> str:
+    count = counted(summary["samples"], "sample")
+    return f"{count}, spoilt by strengths of {summary['corruption_scale']}"
+
+
+def _doubts(summary: Mapping[str, Any], called: str) -> list[str]:
+    """Of a random defence, of scores that are no numbers or probabilities, of frost."""
+    notes = []
     if summary["stochastic"]:
         draws = summary["stochastic"]["draws"]
         notes.append(
@@ -117,13 +136,13 @@ def notes_of(summary: Mapping[str, Any]) -> list[str]:
     unscored = [cell["unscored"] for cell in _cells(summary) if cell.get("unscored")]
     if unscored:
         notes.append(
-            "NLL and calib. are missing where scores are not all finite, of "
+            f"NLL and {called} are missing where scores are not all finite, of "
             f"{max(unscored)} samples in one cell at most: NLL may be infinite there"
         )
     if any(finding.get("code") == PROBABILITIES for finding in summary.get("findings") or ()):
         notes.append(
             "the model returns probabilities, whose softmax is taken once more here: NLL and "
-            "calib. are of that and not of what the model says; have it return logits"
+            f"{called} are of that and not of what the model says; have it return logits"
         )
     if summary.get("corruption_frost") == OWN:
         notes.append(
@@ -133,26 +152,54 @@ def notes_of(summary: Mapping[str, Any]) -> list[str]:
     return notes
 
 
-def sentence_of(summary: Mapping[str, Any], label: str, data: str) -> str:
-    """What a run says, in two sentences: errors, and where scores are numbers how calibrated."""
+def sentence_of(summary: Mapping[str, Any], label: str, data: str, accuracies: bool = False) -> str:
+    """What a run says: errors, and where scores are numbers how calibrated.
+
+    With ``accuracies`` these are said, too, for a reader who has those under attack beside them.
+    """
     means, count = summary["corruption_means"], summary["samples"]
-    named = means["corruptions"]
+    clean, mean, named = summary["clean"], means["all"], means["corruptions"]
     worst = min(named, key=lambda name: named[name]["accuracy"])
+    picked = (
+        f", picked as the worst of {len(named)} and so too high by chance" if len(named) > 1 else ""
+    )
     said = (
-        f"{label}, on {counted(count, 'sample')} of {data}: error "
-        f"{_error(summary['clean'], count)} on clean images and {_error(means['all'], count)} as "
-        f"the mean of {counted(len(named), 'corruption')} at their severities, most under {worst}: "
-        f"{_error(named[worst], count)}."
+        f"{label}, on {counted(count, 'sample')} of {data}: error {_error(clean, count)} on clean "
+        f"images and {_error(mean, count)} as the mean of {counted(len(named), 'corruption')}"
+        f"{_severities(summary)}, most under {worst}: {_error(named[worst], count)}{picked}."
     )
-    clean, mean = summary["clean"]["calibration"], means["all"]["calibration"]
-    if clean is None or mean is None:
+    if accuracies:
+        shares = [percent(entry["accuracy"], count) for entry in (clean, mean, named[worst])]
+        said += (
+            f" As accuracies: {shares[0]} % on clean images, {shares[1]} % as that mean and "
+            f"{shares[2]} % under {worst}."
+        )
+    if clean["calibration"] is None or mean["calibration"] is None:
         return said
-    interval = calibrations_of(summary["clean"], count)
+    interval = calibrations_of(clean, count)
     within = f" (95 % interval {interval} %)" if interval else ""
-    return (
-        f"{said} Its calibration error is {percent(clean, count)} %{within} on clean images and "
-        f"{percent(mean, count)} % on corrupted ones, as a root mean square ({NO_INTERVAL})."
+    squares = [cell.get("calibration_squared") or 0.0 for cell in summary["corruptions"]]
+    below = [(clean.get("calibration_squared") or 0.0) < 0, sum(squares) < 0]
+    first, second = (
+        NOT_TOLD if clipped else f"{percent(entry['calibration'], count)} %"
+        for clipped, entry in zip(below, (clean, mean), strict=True)
     )
+    return (
+        f"{said} Its calibration error is {first}{within} on clean images and {second} on "
+        f"corrupted ones, as a root mean square ({NO_INTERVAL})."
+    )
+
+
+def _severities(summary: Mapping[str, Any]) -> str:
+    """At which severities, in a sentence; nothing where there are no cells."""
+    severities = sorted({cell["severity"] for cell in summary["corruptions"]})
+    if not severities:
+        return ""
+    if len(severities) == 1:
+        return f" at severity {severities[0]}"
+    if len(severities) > 2 and severities == list(range(severities[0], severities[-1] + 1)):
+        return f" at severities {severities[0]} to {severities[-1]}"
+    return f" at severities {listed(map(str, severities))}"
 
 
 def _error(entry: Mapping[str, Any], count: int) -> str:

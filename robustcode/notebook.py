@@ -31,6 +31,7 @@ NUMBERS = "text-align:right;font-variant-numeric:tabular-nums"
 BOX = "font:14px/1.45 system-ui,sans-serif;color:inherit;max-width:60em"
 HEADERS = ("what", "n", "accuracy, %", "95 % interval, %", "passes")
 SPOILT = ("what", "error, %", "95 % interval, %", "NLL, nats", "calibration error, %")
+UNDOUBTED = "No check found anything that weakens the evidence."
 NOTE = (
     "Attacks bound the true robust accuracy from above, certificates from below. Intervals are at "
     "95 % and speak of the draw of the samples."
@@ -126,7 +127,9 @@ def sentence_of(run: Run) -> str:
     for severity, doubt in DOUBTS.items():
         if grave := _of_severity(run, severity):
             return f"{said} {doubt.format('these numbers')}: {counted(grave, severity)} below."
-    return said
+    # Of a run that was not checked to its end nothing of the kind is known.
+    looked = run.summary.get("checks") and run.gap is None and not run.stopped
+    return f"{said} {UNDOUBTED}" if looked and not run.findings else said
 
 
 def _measured(run: Run) -> str:
@@ -139,6 +142,8 @@ def _measured(run: Run) -> str:
     if summary.get("robust") and summary["attacks"]:
         tried = searches(summary["attacks"])
         worst = f"the worst of {counted(len(tried), 'attack')}"
+        if summary.get("suite"):
+            worst += f" of the suite {summary['suite']}"
         if not tried:
             worst = "random noise alone, which is no attack"
         if summary.get("proved"):

@@ -18,6 +18,8 @@ from rich.progress import (
 )
 from rich.progress import Progress as RichBar
 
+from robustcode.wording import counted
+
 # How often a worker reports its passes; more often would cost more than it tells.
 REPORT_SECONDS = 0.25
 # How often a line is written where nobody watches a bar.
@@ -64,12 +66,12 @@ class Reporter:
     def attack(self, name: str, standing: int) -> None:
         """See Progress.attack."""
         self._flush()
-        self._send(("attack", name, f"{standing} standing"))
+        self._send(("attack", name, f"{counted(standing, 'sample')} standing"))
 
     def proof(self, name: str, left: int) -> None:
         """See Progress.proof."""
         self._flush()
-        self._send(("attack", name, f"{left} left"))
+        self._send(("attack", name, f"{counted(left, 'sample')} left"))
 
     def passes(self, count: int) -> None:
         """See Progress.passes."""
@@ -123,7 +125,8 @@ class Lines:
             self._last = time.monotonic()
             name, standing = rest
             print(
-                f"{self._done}/{self._steps} {name}: {standing}, {self._passes:,} passes",
+                f"{self._done} of {counted(self._steps, 'step')} done, {self._passes:,} passes so "
+                f"far; now {name}, {standing}",
                 file=sys.stderr,
                 flush=True,
             )

@@ -59,6 +59,10 @@ STOPPED = "stopped"
 OUT_OF_TIME = "seconds"
 # Inputs that folders of earlier versions do not tell: they count where both of two tell them.
 LATER = frozenset({"module_code_sha256"})
+# What a Python caller may pass instead of naming it, and the end of what a spec calls it then.
+PASSABLE, PASSED = ("model", "data"), " (passed in)"
+# What tells one module that was passed in from another.
+DIFFERING = {"checkpoint_sha256": "the weights", "module_code_sha256": "the code or the settings"}
 # What is there before the first shard.
 WRITTEN_FIRST = ("manifest.json", "diagnosis.json", "spec.toml")
 # What decides the numbers of a run, besides this package.
@@ -175,16 +179,24 @@ class RunFolder:
             if what in LATER and what not in self.manifest:
                 continue
             theirs = self.manifest.get(what)
-            if what in LATER and theirs != mine:
+            if theirs == json.loads(json.dumps(mine)):
+                continue
+            differing = difference(what, theirs, mine)
+            passed = [name for name in PASSABLE if str(request.get(name, "")).endswith(PASSED)]
+            if "model" in passed and what in DIFFERING:
                 raise StoreError(
-                    f"{self.path} holds a run of another module: the code or the settings of the "
-                    f"one passed in differ ({what}); choose another --out or pass that module"
+                    f"{self.path} holds a run of another module: {DIFFERING[what]} of the one "
+                    f"passed in differ ({what}); give another out or pass that module"
                 )
-            if theirs != json.loads(json.dumps(mine)):
+            if passed:
                 raise StoreError(
-                    f"{self.path} holds a run of another spec: {difference(what, theirs, mine)}; "
-                    "choose another --out or repeat that command"
+                    f"{self.path} holds a run of another spec: {differing}; give another out or "
+                    "repeat that call"
                 )
+            raise StoreError(
+                f"{self.path} holds a run of another spec: {differing}; choose another --out or "
+                "repeat that command"
+            )
 
     def write_spec(self, resolved: Mapping[str, Any]) -> None:
         """Write spec.toml."""

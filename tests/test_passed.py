@@ -6,6 +6,7 @@ import enum
 import functools
 import json
 import pickle
+import re
 import threading
 import warnings
 from collections.abc import Callable
@@ -105,8 +106,10 @@ def test_the_same_call_goes_on_and_other_code_or_data_is_refused(tmp_path: Path)
     assert attack(out, nn.Sequential(Linear())).digest == first.digest
     assert {file: file.stat().st_mtime_ns for file in out.glob("records/*")} == kept
     for other in (Cubic(), Linear(scale=2)):
-        with pytest.raises(StoreError, match="holds a run of another module"):
+        with pytest.raises(StoreError, match="holds a run of another module") as refused:
             attack(out, nn.Sequential(other))
+        # A call has neither --out nor a command.
+        assert not re.search(r"--out|command", str(refused.value))
     x, y = data()
     for given, what in (((x + 0.01, y), "images"), ((x, 1 - y), "labels")):
         with pytest.raises(StoreError, match=f"data_sha256.{what}"):

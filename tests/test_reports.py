@@ -446,6 +446,41 @@ def test_abstentions_have_a_column_where_there_are_any(plain: Path, tmp_path: Pa
     assert only(files, kind="attack").abstained == 1
     assert "abstained" in files["md"].read_text()
     assert "abstained" not in report([plain], tmp_path / "b")["md"].read_text()
+    # What a random defence gives no class is a tie of its draws, which counts by those that are
+    # right.
+    run = write_run(
+        tmp_path / "random", [1.0] * 5, {"pgd": [0.5] * 5}, draws=10, abstained=("pgd", 2)
+    )
+    assert "abst" not in report([run], tmp_path / "c")["md"].read_text()
+
+
+@pytest.mark.parametrize(
+    ("attack", "said"),
+    [("scout", "leaves alone what is far from the boundary"), ("pgd", "is a short search")],
+)
+def test_the_suite_is_named_where_its_number_is(attack: str, said: str, tmp_path: Path) -> None:
+    quick = {"suite": "quick"}
+    run = write_run(tmp_path / "run", [True] * 5, {attack: [False] * 5}, summary=quick)
+    text = report([run], tmp_path / "a")["md"].read_text()
+    assert "under the worst of 1 attack of the suite quick in linf:0.1" in text
+    assert "on digits under linf:0.1, attacked by the suite quick" in text
+    assert f"The suite quick {said}" in text
+
+
+def test_what_was_passed_in_is_repeated_by_a_call(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", [True] * 5, {"pgd": [False] * 5})
+    manifest = json.loads((run / "manifest.json").read_text())
+    asked = {"command": "attack", "model": "Net (passed in)", "data": "digits", "seed": 3}
+    asked |= {"threat": "linf:0.1", "attacks": [{"name": "pgd", "steps": 20}]}
+    (run / "manifest.json").write_text(json.dumps({**manifest, "request": asked}))
+    files = report([run], tmp_path / "a")
+    call = (
+        "robustcode.attack(model, 'digits', 'linf:0.1', 'runs/again', seed=3, "
+        "attacks=['pgd:steps=20'])"
+    )
+    for form in ("html", "md"):
+        assert call in files[form].read_text()
+        assert "robustcode run spec.toml" not in files[form].read_text()
 
 
 def test_a_run_that_only_certifies_is_reported_without_an_attacked_number(tmp_path: Path) -> None:

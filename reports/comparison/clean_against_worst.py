@@ -11,10 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from robustcode.reports.comparison.compare import Comparison
-from robustcode.reports.drawing import Drawing, Ink, drawable
+from robustcode.reports.drawing import RUNS, Drawing, Ink, drawable
 from robustcode.reports.figures.accuracies import Dot, Dots, dot_of
 from robustcode.reports.grids import setting_of
-from robustcode.wording import percent
 
 WIDTH = 6.8  # inches
 LETTERS = 30  # of a label in one line, which leave two thirds of the width to the chart
@@ -23,28 +22,30 @@ MARGIN = 0.75  # inches of a chart's height that are not its axes
 STEP = 10  # per cent, to which the beginning of an axis is rounded
 EDGE = 0.015  # of an axis, beyond 100 %
 NOTE = (
-    "Dots: clean and worst-case accuracy; crosses: their 95 % intervals. On the dashed line an "
+    "Marks: clean and worst-case accuracy; crosses: their 95 % intervals. On the dashed line an "
     "attack would change nothing."
 )
-RINGS = " Rings: what is certified."
+RINGS = " Hollow marks: what is certified, with its interval."
+# Of each run one; with the colours of RUNS runs they repeat after more than any page has.
+MARKERS = "os^Dv<>"
+CUT = " (axis does not start at 0)"
 
 
 @dataclass(frozen=True)
 class Point:
-    """One run: its letter and label, its accuracies with intervals, and what is certified."""
+    """One run: its letter and label, and its accuracies with intervals; ``place`` from 0."""
 
     mark: str
     label: str
     clean: Dot
     worst: Dot
-    certified: float | None
+    certified: Dot | None
+    place: int = 0
 
     @property
     def said(self) -> str:
         """The values in words."""
-        certified = (
-            "" if self.certified is None else f", certified {percent(self.certified, None)} %"
-        )
+        certified = "" if self.certified is None else f", certified {self.certified.said}"
         attacked = f"clean {self.clean.said}, worst case {self.worst.said}"
         return f"{self.mark} {self.label}: {attacked}{certified}"
 
@@ -83,8 +84,8 @@ class Against:
         axes.plot([0, 100], [0, 100], color=ink.muted, lw=0.9, ls=(0, (4, 3)), zorder=0)
         axes.set_xlim(left, _end(left))
         axes.set_ylim(bottom, _end(bottom))
-        axes.set_xlabel("clean accuracy, %")
-        axes.set_ylabel("worst-case accuracy, %")
+        axes.set_xlabel(f"clean accuracy, %{CUT if left > 0 else ''}")
+        axes.set_ylabel(f"worst-case accuracy, %{CUT if bottom > 0 else ''}")
         axes.grid(color=ink.grid, lw=0.7)
         axes.set_axisbelow(True)
         self._name(axes, ink, bottom)
@@ -120,9 +121,9 @@ class Against:
 
 
 def chart_of(group: Comparison, stem: str) -> Drawing:
-    """The chart of a comparison; of one run, or of runs that were not attacked, as dots in lines."""
+    """The chart of a comparison; of one run, or of runs not attacked, as dots in lines."""
     title = setting_of(group.members[0])
-    points = []
+    points: list[Point] = []
     for member in group.members:
         clean, worst, proof = (
             group.row_of(member.label, kind) for kind in ("clean", "worst case", "certified")
@@ -134,7 +135,8 @@ def chart_of(group: Comparison, stem: str) -> Drawing:
                     member.label,
                     dot_of(clean, "clean", "clean"),
                     dot_of(worst, "worst case", "worst case"),
-                    proof.value if proof else None,
+                    dot_of(proof, "certified", "certified") if proof else None,
+                    len(points),
                 )
             )
     if len(points) > 1:
@@ -174,24 +176,27 @@ def _dots(group: Comparison) -> tuple[Dot, ...]:
 
 def _cross(axes: Axes, point: Point, ink: Ink) -> None:
     x, y = 100 * point.clean.value, 100 * point.worst.value
-    colour = ink.colour("worst case")
+    colour, marker = ink.colour(f"run {point.place % RUNS}"), MARKERS[point.place % len(MARKERS)]
     line: dict[str, Any] = {"color": colour, "lw": 1.4, "alpha": 0.8}
     if point.clean.low is not None and point.clean.high is not None:
         axes.plot([100 * point.clean.low, 100 * point.clean.high], [y, y], **line)
     if point.worst.low is not None and point.worst.high is not None:
         axes.plot([x, x], [100 * point.worst.low, 100 * point.worst.high], **line)
-    axes.plot(x, y, "o", color=colour, ms=5.5)
+    axes.plot(x, y, marker, color=colour, ms=5.5)
     if point.certified is not None:
-        # A ring, since it is no measurement of an attack but a bound from below.
-        proved = ink.colour("certified")
-        axes.plot(x, 100 * point.certified, "o", mfc="none", mec=proved, mew=1.4, ms=6.5)
+        # Hollow, since it is no measurement of an attack but a bound from below.
+        proved, at = ink.colour("certified"), 100 * point.certified.value
+        if point.certified.low is not None and point.certified.high is not None:
+            ends = [100 * point.certified.low, 100 * point.certified.high]
+            axes.plot([x, x], ends, color=proved, lw=1.2, ls=(0, (2, 1)))
+        axes.plot(x, at, marker, mfc=ink.paper, mec=proved, mew=1.4, ms=6.5)
 
 
 def _ends(points: Sequence[Point]) -> tuple[float, float]:
     """Where the axes begin, so that all of every mark is seen."""
     clean = [_least(point.clean) for point in points]
     worst = [_least(point.worst) for point in points]
-    worst += [point.certified for point in points if point.certified is not None]
+    worst += [_least(point.certified) for point in points if point.certified is not None]
     return _rounded(min(clean)), _rounded(min(worst))
 
 

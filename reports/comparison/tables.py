@@ -198,8 +198,10 @@ def _difference_grid(group: Comparison) -> Grid:
     tests = {contrast.test for contrast in shown}
     notes += [TESTED] if MCNEMAR in tests else []
     notes += [INVERTED] if tests - {MCNEMAR} else []
-    notes.append(f"Adjusted by Holm for all {counted(len(group.contrasts), 'pair')} of these runs.")
-    if len(shown) < len(group.contrasts):
+    pairs = len(group.contrasts)
+    if pairs > 1:
+        notes.append(f"Adjusted by Holm for all {pairs} pairs of these runs.")
+    if len(shown) < pairs:
         notes.append(
             f"Shown are {len(shown)} of them: those of neighbours by worst case and those with "
             f"{group.contrasts[0].first}. The CSV and JSON beside this page have all."

@@ -152,7 +152,7 @@ class Curve:
     @property
     def said(self) -> str:
         """Each dot in words."""
-        return _said(self.dots)
+        return _said(self.dots) + ("; 0 is clean" if 0 in self.places else "")
 
     @property
     def size(self) -> tuple[float, float]:
@@ -173,13 +173,16 @@ class Curve:
                 axes.plot([place, place], [100 * dot.value, 100 * dot.most], color=colour, **BAR)
         # A bound is no point to draw a line through.
         heights = [100 * dot.value if dot.most is None else math.nan for dot in self.dots]
-        axes.plot(self.places, heights, color=ink.colour(self.dots[0].kind), lw=1.0, alpha=0.6)
+        # The first dot may be of another kind: what is right without attack.
+        axes.plot(self.places, heights, color=ink.colour(self.dots[-1].kind), lw=1.0, alpha=0.6)
         named = _apart(self.places)
         labels = [drawable(self.dots[place].label) for place in named]
         ticks = [self.places[place] for place in named]
         axes.set_xticks(ticks, labels, parse_math=False, rotation=_turned(ticks, labels))
         axes.set_ylim(-1, 101)
-        axes.set_xlabel(drawable(f"eps in {self.norm}" if self.norm else "eps"), parse_math=False)
+        name = f"eps in {self.norm}" if self.norm else "eps"
+        clean = " (0 is clean)" if 0 in self.places else ""
+        axes.set_xlabel(drawable(name) + clean, parse_math=False)
         axes.set_ylabel(f"samples classified correctly, %\n({_legend(self.dots)})")
         axes.grid(axis="y", color=ink.grid, lw=0.7)
         axes.set_axisbelow(True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,15 +101,24 @@ class Reliability:
     def draw(self, figure: Figure, ink: Ink) -> None:
         """See Drawing."""
         axes = figure.add_subplot()
-        axes.plot([0, 1], [0, 100], color=ink.muted, lw=0.9)
+        begin = self._begin
+        axes.plot([begin, 1], [100 * begin, 100], color=ink.muted, lw=0.9)
         for number, (name, bins) in enumerate(self.lines):
             points = [(at, 100 * right) for at, right in self._shown(bins)]
             _line(axes, ink, number, name, points)
-        axes.set_xlim(0, 1.02)
-        axes.set_ylim(0, 102)
-        axes.set_xlabel("confidence")
-        axes.set_ylabel("right, %")
+        past = 0.02 * (1 - begin)
+        axes.set_xlim(begin, 1 + past)
+        axes.set_ylim(100 * begin, 100 * (1 + past))
+        cut = " (axis does not start at 0)" if begin else ""
+        axes.set_xlabel(f"confidence{cut}")
+        axes.set_ylabel(f"right, %{cut}")
         _finish(figure, axes, ink)
+
+    @property
+    def _begin(self) -> float:
+        """Where both axes begin: not at 0 if all answers are surer and more of them right."""
+        ends = [end for _, bins in self.lines for point in self._shown(bins) for end in point]
+        return max(0, math.ceil(10 * min(ends, default=0.0)) - 1) / 10
 
     def _shown(self, bins: tuple[tuple[float, ...], ...]) -> list[tuple[float, float]]:
         least = max(20, sum(part[0] for part in bins) / 200)

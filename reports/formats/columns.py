@@ -21,6 +21,7 @@ GAP = 0.7  # between two columns
 # At least, of names and of running text, of which a line holds two or three words.
 COMFORT = {"phrase": 9.0}
 NAME = 7.0
+TIGHT = 5.5  # of a text that has a column and would else stand below each row
 LONGEST = 13.0  # of a number; what is longer is none, and breaks
 SLACK = 0.15
 ENOUGH = 200  # letters of an entry that decide on a width: of more there are several lines anyway
@@ -69,8 +70,16 @@ def layout_of(grid: Grid) -> Layout:
     # What names a row is first; texts lose less than numbers by not standing in a column.
     spare = [place for place in kept[1:] if not number[place] and grid.widths[place] == "phrase"]
     spare = [*(place for place in kept[1:] if place not in spare), *spare]
+    dropped = []
     while spare and _sum(wanted[place] for place in kept) > LINE:
-        kept.remove(spare.pop())
+        dropped.append(spare.pop())
+        kept.remove(dropped[-1])
+    # The first of them names the row, and may have room enough in a column that is narrower.
+    for place in sorted(dropped):
+        room = LINE - GAP - _sum(wanted[one] for one in kept)
+        if room >= max(least[place], min(whole[place], TIGHT)):
+            wanted[place] = min(wanted[place], room)
+            kept = sorted([*kept, place])
     room = LINE - _sum(wanted[place] for place in kept)
     more = {place: 0.0 if number[place] else whole[place] - wanted[place] for place in kept}
     share = min(1.0, max(room, 0.0) / (sum(more.values()) or 1.0))

@@ -13,12 +13,12 @@ from robustcode.reports.escape import markdown, plain
 from robustcode.reports.gating.entry import Entry
 from robustcode.reports.gating.gate import Verdict
 from robustcode.reports.gating.model_index import index_head, result_lines
-from robustcode.reports.grids import accuracy_of, interval_of
+from robustcode.reports.grids import BOUND, PROOF, accuracy_of, interval_of
 from robustcode.reports.sections import corruption
 from robustcode.reports.sections.bracket import proof_verdict
 from robustcode.reports.sections.corruption import corruption_verdict
 from robustcode.reports.sections.findings import Weakness, weaknesses
-from robustcode.reports.sections.origins import facts_of
+from robustcode.reports.sections.origins import call_of, facts_of
 from robustcode.reports.sections.verdict import verdict, warning
 from robustcode.reports.table import Row, Source, rows_of, sources
 from robustcode.store import Run
@@ -52,7 +52,7 @@ def section(entry: Entry) -> list[str]:
         what, said = "Certified robustness", proof_verdict(source, {source.label: rows})
     else:
         said = verdict(source, rows)
-    notes = notes_of(source.run.summary) if source.corrupts else []
+    notes = notes_of(source.run.summary) if source.corrupts else _bounds(rows)
     return [
         f"<!-- robustcode {entry.key}: begin -->",
         f"## {markdown(f'{what} of {entry.name}{against}')}",
@@ -95,9 +95,17 @@ def _table(rows: Sequence[Row]) -> list[str]:
     ]
     for row in rows:
         if row.kind in KINDS:
-            cells = (row.name, accuracy_of(row), interval_of(row), str(row.samples or ""))
+            name = f"{row.name}, an upper bound" if row.kind == "worst case" else row.name
+            cells = (name, accuracy_of(row), interval_of(row), str(row.samples or ""))
             lines.append(f"| {' | '.join(map(markdown, cells))} |")
     return lines
+
+
+def _bounds(rows: Sequence[Row]) -> list[str]:
+    """What the numbers of the table are bounds of."""
+    kinds = {row.kind for row in rows}
+    said = {"worst case": BOUND, "certified": PROOF}
+    return [note for kind, note in said.items() if kind in kinds]
 
 
 def _findings(found: Sequence[Weakness]) -> list[str]:
@@ -114,12 +122,21 @@ def _repeat(source: Source) -> list[str]:
     """The spec as it stands in the run, in a fence that nothing in it closes."""
     path = source.run.path / "spec.toml"
     spec = [plain(line) for line in path.read_text("utf-8", "replace").splitlines()]
-    longest = max((len(found) for line in spec for found in re.findall("`+", line)), default=0)
+    call = plain(call_of(source))
+    longest = max(
+        (len(found) for line in [*spec, call] for found in re.findall("`+", line)), default=0
+    )
     fence = "`" * max(3, longest + 1)
     lines = [f"- {name}: {markdown(told)}" for name, told in facts_of(source)]
+    how = ["To repeat it, save these lines as spec.toml and call `robustcode run spec.toml`:", ""]
+    if call:
+        how = [
+            "What was passed in from Python has no name in a file; with the same model and data "
+            "this repeats it:",
+            *("", f"{fence}python", call, fence, "", "It is of this spec:", ""),
+        ]
     return [
-        "To repeat it, save these lines as spec.toml and call `robustcode run spec.toml`:",
-        "",
+        *how,
         f"{fence}toml",
         *spec,
         fence,

@@ -81,13 +81,13 @@ def _metric(entry: Entry, row: Row) -> dict[str, Any]:
         suite = source.fact("suite") or _request(source).get("suite")
         attacks = [plain(str(attack["name"])) for attack in source.attacks]
         under = f"suite {suite}" if suite else counted(len(source.searches), "attack")
-        name = f"Robust accuracy of {entry.name} under {under} in {threat}"
-        args |= {"threat": threat, "attacks": attacks}
+        name = f"Upper bound of the robust accuracy of {entry.name} under {under} in {threat}"
+        args |= {"bound": "upper", "threat": threat, "attacks": attacks}
     elif row.kind == "certified":
         block = source.run.summary.get("certified") or {}
         threat = str(block.get("threat") or threat)
         name = f"Certified accuracy of {entry.name} by {block.get('method')} in {threat}"
-        args |= {"threat": threat, "method": block.get("method")}
+        args |= {"bound": "lower", "threat": threat, "method": block.get("method")}
     if row.kind == "worst case" and source.draws:
         name = f"{name}, expected over {source.draws} draws of the defence"
     args |= {"samples": row.samples}

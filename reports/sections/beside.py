@@ -22,6 +22,7 @@ APART = (
     "Nobody chooses a corruption, and an adversary is held to its budget: neither number bounds "
     "the other."
 )
+AT_ZERO = "A calibration error of 0 is an estimate without bias that chance left below 0."
 OTHERS = "The two runs are of different samples: compare the rows of each with its own clean one."
 
 
@@ -113,6 +114,8 @@ def _others(pair: Beside) -> bool:
 def _grid(pair: Beside) -> Grid:
     random = pair.corrupted.draws or pair.attacked.draws
     notes = [CLUSTERED if random else EXACT, ONCE, CHOSEN, APART]
+    if any(row.calibration == 0 for row in _rows(pair)):
+        notes.append(AT_ZERO)
     return Grid(
         f"{pair.attacked.label}: what befalls it, and what is done to it",
         ("what", "n", "accuracy, %", "95 % interval, %", "NLL", "calibration error, %"),

@@ -126,7 +126,7 @@ def proofs_grid(found: Sequence[Source], rows: Mapping[str, list[Row]]) -> Grid:
             for label, threat, row in lines
         ),
         tuple(dict.fromkeys([SAMPLED, *([EXPECTED] if random else []), *doubts])),
-        "certified",
+        f"certified-{found[0].key}" if len(found) == 1 else "certified",
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from robustcode.corrupted import CLEAN, calibrations_of, errors_of, notes_of, sentence_of
+from robustcode.corrupted import CLEAN, calibrations_of, errors_of, notes_beside, sentence_of
 from robustcode.reports.figures.corruptions import Errors, Reliability
 from robustcode.reports.grids import CLUSTERED, Grid, counted, percent
 from robustcode.reports.parts import Part
@@ -73,14 +73,14 @@ def part_of(source: Source, place: int) -> Part | None:
                 tuple(_confidences(summary["reliability"])),
             ),
         ),
-        notes=(*(f"{note[0].upper()}{note[1:]}." for note in notes_of(summary)), CSV),
+        notes=(*(f"{note[0].upper()}{note[1:]}." for note in notes_beside(summary)), CSV),
         rows=tuple(rows_of(source)),
     )
 
 
-def corruption_verdict(source: Source) -> str:
-    """A run of corruptions in two sentences."""
-    return sentence_of(source.run.summary, source.label, source.data)
+def corruption_verdict(source: Source, accuracies: bool = False) -> str:
+    """A run of corruptions in a few sentences; see corrupted.sentence_of."""
+    return sentence_of(source.run.summary, source.label, source.data, accuracies)
 
 
 def rows_of(source: Source) -> Iterator[Row]:

@@ -68,9 +68,7 @@ def _of_proofs(source: Source) -> list[tuple[str, Stairs]]:
     return [(over_eps.KIND, figure)]
 
 
-def _of_attacks(
-    source: Source, sheet: Sheet, pairs: Sequence[Pair]
-) -> list[tuple[str, Stairs]]:
+def _of_attacks(source: Source, sheet: Sheet, pairs: Sequence[Pair]) -> list[tuple[str, Stairs]]:
     shown = []
     if over_passes.furthest(sheet) > 0:
         notes = [at_end(sheet), over_passes.EXACT]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from robustcode.reports.comparison.comparable import attacked_by
 from robustcode.reports.figures.accuracies import Dot, dot_of
 from robustcode.reports.grids import (
     AFTER_BUDGET,
@@ -16,6 +18,8 @@ from robustcode.reports.grids import (
     counted,
     first_of,
     interval_of,
+    listed,
+    stated,
 )
 from robustcode.reports.names import slug
 from robustcode.reports.sections.origins import NEEDED
@@ -26,6 +30,11 @@ MONOTONE = (
     "eps shows attacks that were too weak there. Where runs were started from one another, passes "
     "are what each eps cost on top of those before it."
 )
+FEW = 4  # eps of which a sentence names all
+HALF = 0.5
+AT_ZERO = "0"
+
+Point = tuple[float, Source, Row]  # an eps, its run, its worst case
 
 
 @dataclass(frozen=True)
@@ -94,15 +103,15 @@ def _held(source: Source) -> list[str]:
 
 
 def curve_grid(series: Series, rows: Mapping[str, Sequence[Row]]) -> Grid:
-    """One line an eps: what is left, and what it cost."""
-    lines, unfinished = [], False
-    for _, source in series.members:
-        worst = first_of(rows[source.label], "worst case")
-        if worst is None:
-            continue
-        attacks = source.attacks
-        passes = sum(a.get("forwards", 0) + a.get("backwards", 0) for a in attacks)
-        unfinished |= bool(worst.unfinished)
+    """One line an eps: what is left, and what it cost; before them what is right unattacked."""
+    lines = []
+    clean = _clean(series, rows)
+    if clean is not None and series.members[0][0] > 0:
+        said = (f"{clean.samples or 0:,}", accuracy_of(clean), interval_of(clean))
+        lines.append(("clean", *said, "", ""))
+    points = _points(series, rows)
+    for _, source, worst in points:
+        passes = sum(a.get("forwards", 0) + a.get("backwards", 0) for a in source.attacks)
         lines.append(
             (
                 source.fact("threat"),
@@ -114,12 +123,14 @@ def curve_grid(series: Series, rows: Mapping[str, Sequence[Row]]) -> Grid:
             )
         )
     notes = [BOUND, CLUSTERED if any(s.draws for _, s in series.members) else EXACT, MONOTONE]
+    if any(worst.unfinished for *_, worst in points):
+        notes.append(AFTER_BUDGET)
     return Grid(
         series.title,
         ("threat", "n", "worst case, %", "95 % interval, %", "unfinished", "attacks' passes"),
         ("text", *("number",) * 5),
         tuple(lines),
-        (*notes, AFTER_BUDGET) if unfinished else tuple(notes),
+        tuple(notes),
         f"curve-{slug(series.name)}-{slug(series.norm)}",
     )
 
@@ -127,25 +138,62 @@ def curve_grid(series: Series, rows: Mapping[str, Sequence[Row]]) -> Grid:
 def curve_dots(
     series: Series, rows: Mapping[str, Sequence[Row]]
 ) -> tuple[tuple[Dot, ...], tuple[float, ...]]:
-    """The values of a curve, and the eps at which each stands."""
+    """The values of a curve, clean at its beginning, and the eps at which each stands."""
     found = []
-    for eps, source in series.members:
-        worst = first_of(rows[source.label], "worst case")
-        if worst is not None and worst.value is not None:
-            # The axis names the norm.
-            _, _, label = source.fact("threat").partition(":")
-            found.append((dot_of(worst, label, "worst case"), eps))
+    clean = _clean(series, rows)
+    if clean is not None and series.members[0][0] > 0:
+        found.append((dot_of(clean, AT_ZERO, "clean"), 0.0))
+    for eps, source, worst in _points(series, rows):
+        # The axis names the norm.
+        label = source.fact("threat").partition(":")[2] if eps else AT_ZERO
+        found.append((dot_of(worst, label, "worst case"), eps))
     return tuple(dot for dot, _ in found), tuple(eps for _, eps in found)
 
 
 def curve_verdict(series: Series, rows: Mapping[str, Sequence[Row]]) -> str:
-    """The curve in one sentence."""
-    kept = []
-    for _, source in series.members:
-        worst = first_of(rows[source.label], "worst case")
-        if worst is not None:
-            left = f" ({worst.unfinished} of {worst.samples} unfinished)" if worst.most else ""
-            kept.append(f"{accuracy_of(worst)} %{left} at {source.fact('threat')}")
+    """The curve in one sentence: all of few eps; of many both ends, and where half is passed."""
     _, first = series.members[0]
+    points = [point for point in _points(series, rows) if point[0] > 0]
+    clean, parts = _clean(series, rows), []
+    if clean is not None:
+        parts.append(f"classifies {stated(clean)} correctly")
+    told = points if len(points) <= FEW else [points[0], points[-1]]
+    if told:
+        parts.append(f"under {_attacked_by(first)} keeps {listed(map(_kept, told))}")
+    said = listed(parts) or "was not measured"
     count = counted(first.run.summary.get("samples") or 0, "sample")
-    return f"On {count} of {first.data}, {series.name} keeps {', '.join(kept)}."
+    half = "" if told is points else _half(points)
+    draws = f"; these are expectations over {first.draws} draws" if first.draws else ""
+    return f"On {count} of {first.data}, {series.name} {said}{half}{draws}."
+
+
+def _clean(series: Series, rows: Mapping[str, Sequence[Row]]) -> Row | None:
+    """What is right without attack, which is the same for all eps."""
+    found = (first_of(rows[source.label], "clean") for _, source in series.members)
+    return next((row for row in found if row is not None), None)
+
+
+def _points(series: Series, rows: Mapping[str, Sequence[Row]]) -> list[Point]:
+    """Each eps with its run and what that left, where it was measured."""
+    found = [
+        (eps, source, first_of(rows[source.label], "worst case")) for eps, source in series.members
+    ]
+    return [(eps, source, worst) for eps, source, worst in found if worst is not None]
+
+
+def _attacked_by(source: Source) -> str:
+    """By what; the first of a curve has not yet the attack that goes on from another run."""
+    return attacked_by(source) if source.searched else "random noise alone, which is no attack,"
+
+
+def _kept(point: Point) -> str:
+    _, source, worst = point
+    return f"{stated(worst)} at {source.fact('threat')}"
+
+
+def _half(points: Sequence[Point]) -> str:
+    """Between which eps less than half is left, as the end of a sentence; empty if nowhere."""
+    for before, after in itertools.pairwise(points):
+        if (before[2].value or 0) >= HALF > (after[2].value or 0):
+            return f"; it falls below 50 % between {_kept(before)} and {_kept(after)}"
+    return ""

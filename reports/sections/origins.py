@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from robustcode.reports.table import Source, as_text
-from robustcode.store import LATER
+from robustcode.store import LATER, PASSABLE, PASSED
 
 # Keys of the manifest with the sha256 of what went in, as far as a run has such things: every
 # format that tells what a run is of tells all of them, and what they are called.
@@ -23,6 +23,8 @@ HASHES = {
 FACTS = {"device": "device", **HASHES, "git": "robustcode's git", "versions": "versions"}
 # Without these it is not known what was evaluated: two runs that lack them are not the same.
 NEEDED = ("checkpoint_sha256", "data_sha256")
+CALLED = ("attack", "certify", "corrupt")  # which take what a Python caller passes
+FOLDER = "runs/again"  # of a call that repeats a run
 SHOWN = 12  # files of a data set that are listed before "and n more"
 
 
@@ -33,6 +35,7 @@ class Origin:
     run: str
     facts: tuple[tuple[str, str], ...]
     spec: str
+    call: str = ""  # in Python, where no file can repeat it; see call_of
 
 
 def origin_of(source: Source) -> Origin:
@@ -40,7 +43,40 @@ def origin_of(source: Source) -> Origin:
     facts = [("seed", as_text(source.run.spec.get("seed"))), *facts_of(source)]
     facts.append(("schema", as_text(source.run.manifest.get("schema"))))
     spec = (source.run.path / "spec.toml").read_text(errors="replace")
-    return Origin(source.label, tuple((name, text) for name, text in facts if text), spec)
+    told = tuple((name, text) for name, text in facts if text)
+    return Origin(source.label, told, spec, call_of(source))
+
+
+def call_of(source: Source) -> str:
+    """The Python call that repeats a run of what was passed in; empty if a file repeats it.
+
+    What was passed in has no name that a file could give.
+    """
+    asked = source.run.manifest.get("request")
+    asked = asked if isinstance(asked, dict) else {}
+    names = dict(zip(PASSABLE, ("model", "(images, labels)"), strict=True))
+    passed = [name for name in names if str(asked.get(name, "")).endswith(PASSED)]
+    if not passed or asked.get("command") not in CALLED:
+        return ""
+    first = [names[name] if name in passed else repr(asked.get(name)) for name in names]
+    first += [repr(asked[name]) for name in ("threat",) if name in asked]
+    first += [repr(as_text(asked[name])) for name in ("method",) if name in asked]
+    further = [
+        f"{name}={_written(value)}"
+        for name, value in asked.items()
+        if name not in ("schema", "command", "model", "data", "threat", "method")
+    ]
+    arguments = ", ".join([*first, repr(FOLDER), *further])
+    return f"robustcode.{asked['command']}({arguments})"
+
+
+def _written(value: object) -> str:
+    """A value of a request as an argument: components as the command line writes them."""
+    if isinstance(value, dict):
+        return repr(as_text(value))
+    if isinstance(value, list):
+        return f"[{', '.join(map(_written, value))}]"
+    return repr(value)
 
 
 def same_inputs(one: Source, other: Source) -> bool:

@@ -61,10 +61,10 @@ def _under(source: Source, worst: Row) -> str:
     return f"under {attacks} in {threat}" + (f" ({', '.join(kept)})" if kept else "")
 
 
-def group_verdict(group: Comparison, rows: dict[str, list[Row]]) -> str:
-    """Several runs that may be compared, in one sentence."""
+def group_verdict(group: Comparison, rows: dict[str, list[Row]]) -> list[str]:
+    """Several runs that may be compared, in one sentence, and one that weakens it."""
     if len(group.members) == 1:
-        return verdict(group.members[0], rows[group.members[0].label])
+        return [verdict(group.members[0], rows[group.members[0].label])]
     # What only noise was tried on is not held against what was attacked.
     attacked = {member.label for member in group.members if member.searched}
     worst = [row for row in group.rows if row.kind == "compared worst case" and row.run in attacked]
@@ -75,18 +75,19 @@ def group_verdict(group: Comparison, rows: dict[str, list[Row]]) -> str:
     if len(suites) == 1 and (suite := suites.pop()):
         setting = f"{setting}, attacked by {suite}"
     if len(worst) < 2:
-        return f"{setting}, fewer than two of the runs were attacked."
+        return [f"{setting}, fewer than two of the runs were attacked."]
     best, least = (pick(worst, key=lambda row: row.value or 0) for pick in (max, min))
-    doubt = f" {doubt}" if (doubt := doubt_of(group.members)) else ""
+    doubt = [said] if (said := doubt_of(group.members)) else []
     if best.value == least.value:
         same = f"all attacked runs keep the same worst-case accuracy, {stated(best)}"
-        return f"{setting}, {same}.{doubt}"
+        return [f"{setting}, {same}.", *doubt]
     first, last = ([row.run for row in worst if row.value == end.value] for end in (best, least))
-    return (
+    sentence = (
         f"{setting}, {_listed(first)} {'keeps' if len(first) == 1 else 'keep'} the highest "
         f"worst-case accuracy, {stated(best)}, and {_listed(last)} the lowest, {stated(least)}; "
-        f"{_told_apart(group, best.run, least.run)}.{doubt}"
+        f"{_told_apart(group, best.run, least.run)}."
     )
+    return [sentence, *doubt]
 
 
 def _told_apart(group: Comparison, best: str, least: str) -> str:

@@ -210,15 +210,19 @@ def test_a_finding_names_the_command_that_explains_it(tmp_path: Path) -> None:
 
 
 def test_what_an_added_attack_answered_is_folded_and_asks_for_nothing(tmp_path: Path) -> None:
-    open_one = {"code": "weak-loss", "severity": "info", "what": "It is.", "remedy": "Do."}
+    open_one = {"code": "weak-loss", "severity": "warning", "what": "It is.", "remedy": "Do."}
+    mild = {"code": "few-samples", "severity": "info", "what": "It was.", "remedy": ""}
     what = f"no gradient{ANSWERED}square takes the pilot from 90.0% to 10.0%, and is added"
-    done = {**open_one, "code": "zero-gradient", "what": what, "remedy": "Give a surrogate."}
-    files = report([run_with(tmp_path / "run", checks=CHECKS, findings=[done, open_one])], tmp_path)
+    done = {**mild, "code": "zero-gradient", "what": what, "remedy": "Give a surrogate."}
+    run = run_with(tmp_path / "run", checks=CHECKS, findings=[done, mild, open_one])
+    files = report([run], tmp_path)
     page = Folded(files["html"].read_text())
     assert "1 more, answered" in page.shown
     assert what in page.folded
     assert what not in page.shown
     assert "It is." in page.shown
+    assert "It was." in page.folded
+    assert "It was." not in page.shown
     for form in ("html", "md", "tex"):
         text = files[form].read_text()
         assert "Give a surrogate" not in text, form

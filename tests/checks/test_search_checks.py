@@ -326,6 +326,17 @@ def test_an_attack_that_is_too_dear_to_be_watched_is_not_judged() -> None:
     assert (line.status, "more than 200 passes" in line.said) == ("untested", True)
 
 
+def test_where_nothing_is_attacked_that_is_the_reason() -> None:
+    """And not that no sample is right, or that there are too few: nobody has looked."""
+    exam = replace(exam_of(sound()), threat=None, y=torch.zeros(0, dtype=torch.int64))
+    attacks = ("whole-box-holds", "silent-success", "behind-transfer")
+    data = ("one-class", "duplicated-samples", "mislabelled-samples")
+    said = {line.code: line.said for line in report(exam, *attacks, *data).looked}
+    assert {said[code] for code in attacks} == {"nothing is attacked"}
+    assert all(said[code].endswith("looked at in runs of attacks only") for code in data[:2])
+    assert said[data[2]] == "labels are checked in runs of attacks only"
+
+
 def test_our_own_attacks_are_not_watched() -> None:
     (line,) = report(exam_of(sound(), attacks=[PGD()]), "silent-success").looked
     assert line.status == "not applicable"

@@ -23,6 +23,7 @@ from robustcode.reports.gating.entry import Entry
 from robustcode.reports.gating.gate import FINDINGS, Condition, Verdict
 from robustcode.reports.gating.model_card import model_card
 from robustcode.reports.gating.model_index import scalar, yaml_lines
+from robustcode.reports.grids import BOUND
 from robustcode.reports.table import sources
 from robustcode.store import Run
 
@@ -111,9 +112,12 @@ def test_the_hub_reads_the_numbers_that_the_summary_has(run: Run) -> None:
         assert result.source_url == "https://example.org/report"
     assert (
         found["robust_accuracy"].metric_name
-        == "Robust accuracy of digits_cnn under 1 attack in linf:0.1"
+        == "Upper bound of the robust accuracy of digits_cnn under 1 attack in linf:0.1"
     )
     assert found["robust_accuracy"].metric_args["attacks"] == ["noise", "fgsm"]
+    assert "bound" not in found["accuracy"].metric_args
+    assert found["robust_accuracy"].metric_args["bound"] == "upper"
+    assert f"- {BOUND}\n" in model_card(run)
     assert run.manifest["data_sha256"]["digits"] in str(found["accuracy"].dataset_args)
 
 
@@ -121,6 +125,7 @@ def test_what_is_proved_is_told_as_proved(proved: Run) -> None:
     found = results_of(model_card(proved))
     assert set(found) == {"accuracy", "certified_accuracy"}
     assert found["certified_accuracy"].metric_value == 0.25
+    assert found["certified_accuracy"].metric_args["bound"] == "lower"
     name = "Certified accuracy of digits_cnn by crown in linf:0.05"
     assert found["certified_accuracy"].metric_name == name
 
@@ -211,7 +216,8 @@ CARDS = {
     "with a byte order mark": "\ufeff" + CARD,
     "with results at the margin": "---\nmodel-index:\n- name: a\n  results: # none\n---\n",
     "with a list that is set in": (
-        "---\nmodel-index: # 2\n  - results: []\n    name: a\n  # here\n  - name: b\n# x\nk: v\n---\n"
+        "---\nmodel-index: # 2\n  - results: []\n    name: a\n"
+        "  # here\n  - name: b\n# x\nk: v\n---\n"
     ),
     "with an empty list of models": "---\nmodel-index:\nlicense: mit\n---\n",
     "with a model of that name": (

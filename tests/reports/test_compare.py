@@ -605,7 +605,10 @@ def test_what_noise_leaves_is_not_called_kept_under_an_attack(tmp_path: Path) ->
 def test_the_verdict_says_what_was_kept_without_an_attack_or_an_answer(tmp_path: Path) -> None:
     run = load_run(attacked(tmp_path / "run", [n < 20 for n in range(30)]))
     run.summary["proved"] = 7
-    assert "attack in linf:0.1 (7 samples taken for proved and not att" in compose([run]).verdict
+    assert (
+        "attack of the suite adaptive in linf:0.1 (7 samples taken for proved and not att"
+        in compose([run]).verdict
+    )
     run.summary["detector"] = {"clean_refused": 0.0, "attacked_refused": 0.25}
     assert "in linf:0.1 (25.0 points of it by refusals, 7 samples" in compose([run]).verdict
 

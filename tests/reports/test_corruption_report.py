@@ -184,13 +184,28 @@ def test_the_verdict_names_error_and_worst_corruption() -> None:
     right = answers()["correct"].astype(float).groupby(answers()["corruption"]).mean()
     worst = str(right.idxmin())
     assert f"most under {worst}: {100 * (1 - right.min()):.1f} %" in said
-    assert "error" in said
+    assert "as the mean of 3 corruptions at severities 1, 3 and 5, most" in said
+    assert ", picked as the worst of 3 and so too high by chance." in said
     # The clean one has its interval, and the mean, which has none, says why.
     clean = source().run.summary["clean"]
     told = (100 * clean[name] for name in ("calibration", "calibration_low", "calibration_high"))
     value, low, high = (f"{number:.1f}" for number in told)
     assert f"calibration error is {value} % (95 % interval {low} to {high} %) on clean" in said
     assert said.endswith("(no interval, since its cells share their samples).")
+    # Beside attacks it has their accuracies, too, each once.
+    assert "ccurac" not in said
+    beside = corruption_verdict(source(), accuracies=True)
+    assert f"As accuracies: {100 * right['clean']:.1f} % on clean images, " in beside
+    assert f" and {100 * right.min():.1f} % under {worst}." in beside
+
+
+def test_an_estimate_below_0_is_not_told_as_0() -> None:
+    one = source()
+    clean = {**one.run.summary["clean"], "calibration": 0.0, "calibration_squared": -1e-4}
+    below = replace(one, run=replace(one.run, summary={**one.run.summary, "clean": clean}))
+    said = corruption_verdict(below)
+    assert "Its calibration error is not told from 0 (95 % interval" in said
+    assert "0.0 % on clean" not in said
 
 
 def test_what_is_not_comparable_is_said() -> None:
@@ -208,6 +223,16 @@ def test_what_spoils_nll_and_calibration_is_said() -> None:
     for said in ("7 samples in one cell", "softmax is taken once more"):
         assert said in notes
         assert said not in before
+
+
+def test_no_note_of_a_page_is_of_another_column_or_another_mean() -> None:
+    """Means of calibration errors are root mean squares, and no column is called calib."""
+    part = part_of(source(), 1)
+    assert part is not None
+    assert not any("calib." in note.lower() or "means are" in note for note in part.notes)
+    told = notes_of(source().run.summary)
+    assert any(note.startswith("calib.: ") and "root mean squares" in note for note in told)
+    assert any("means of error and NLL are plain ones" in note for note in told)
 
 
 def test_lines_begin_at_the_clean_error() -> None:
@@ -309,4 +334,7 @@ def test_a_real_run_is_read_and_labelled(tmp_path: Path) -> None:
     part = part_of(found, 2)
     assert part is not None
     assert part.key == "corruptions-2"
-    assert [drawing.stem for drawing in part.drawings] == ["corruptions-digits-cnn", "reliability-digits-cnn"]
+    assert [drawing.stem for drawing in part.drawings] == [
+        "corruptions-digits-cnn-under-corruptions",
+        "reliability-digits-cnn-under-corruptions",
+    ]

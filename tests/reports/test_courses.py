@@ -685,25 +685,33 @@ def test_only_an_attack_that_goes_on_looks_for_nearer_ones() -> None:
 def test_a_bound_that_nobody_tried_to_make_a_good_one_does_not_look_like_a_result() -> None:
     rows = [broken(0, "fmn", distance=0.2), made(1, "fmn")]
 
-    def over(goes: bool, pairs: Sequence[Pair] = ()) -> tuple[list[str], Any, set[str]]:
-        source = source_of(rows, settings={"fmn": {"until_broken": not goes}})
+    def over(carried: str, pairs: Sequence[Pair] = ()) -> tuple[list[str], Any, set[str]]:
+        taken = [rows[0], made(1, "fmn", carried=carried)] if carried else rows
+        source = source_of(taken, settings={"fmn": {"until_broken": False}})
         part = part_of(source, 1, pairs)
         assert part is not None
         stems = [drawing.stem for drawing in part.drawings]
         said = {row.said for row in part.rows if row.kind == over_eps.KIND}
         return stems, part.drawings[stems.index("eps-run")], said
 
-    stems, drawing, said = over(goes=True)
+    stems, drawing, said = over("")
     assert stems == ["eps-run", "passes-run"]
     assert drawing.title == "Robust accuracy of run over eps"
     assert said == {""}
-    stems, drawing, said = over(goes=False)
+    stems, drawing, said = over("pgd")
     assert stems == ["passes-run", "eps-run"]
     assert drawing.title == "A loose upper bound at smaller eps: run"
     assert "a loose bound before its end" in drawing.said
     assert said == {"", LOOSE}
+    # Where nobody looked for nearer ones at all there is no line, unless something is proved.
+    stops = source_of(rows, settings={"fmn": {"until_broken": True}})
+    part = part_of(stops, 1)
+    assert part is not None
+    assert [drawing.stem for drawing in part.drawings] == ["passes-run"]
     pair = pair_of(proofs_of([proof(1, EPS)]), source_of(rows))
-    stems, drawing, _ = over(False, [pair])
+    part = part_of(stops, 1, [pair])
+    assert part is not None
+    stems, drawing = [drawing.stem for drawing in part.drawings], part.drawings[0]
     assert stems == ["eps-run", "passes-run"]
     assert drawing.title == "Certified over eps, under a loose upper bound: run"
 
@@ -751,7 +759,8 @@ def test_a_summary_of_another_make_costs_nothing_but_what_it_says() -> None:
 
 
 def test_without_a_pass_there_is_no_course_over_passes() -> None:
-    part = part_of(source_of([made(0, "pgd", forwards=0, backwards=0)]), 1)
+    rows = [made(0, "fmn", forwards=0, backwards=0)]
+    part = part_of(source_of(rows, settings={"fmn": {"until_broken": False}}), 1)
     assert part is not None
     assert {row.kind for row in part.rows} == {"over eps"}
 
@@ -807,6 +816,6 @@ def test_a_page_holds_few_rows_of_each_course() -> None:
     rows = pd.DataFrame(part.rows)
     counts = rows.groupby(["kind", "name"]).size()
     assert counts.max() <= PLACES
-    assert set(rows.kind) == {"over eps", "over passes", "over draws"}
+    assert set(rows.kind) == {"over passes", "over draws"}
     assert rows["at"].notna().all()
     assert {5.0, 20.0, 200.0} <= set(rows[rows.kind == "over draws"]["at"])

@@ -249,6 +249,10 @@ def test_a_run_of_certificates_says_what_they_say(tmp_path: Path) -> None:
     proofs = [proof(0, 0.25), proof(1, 0.05), proof(2, 0.3, 2), proof(3, 0.0, None)]
     (table,) = tables(proved(tmp_path / "proved", proofs))
     assert words(table) == [one.status for one in proofs]
+    explorer = explorer_of(read(tmp_path / "proved"))
+    assert explorer is not None
+    # The draws of a proof are not those of a random defence's judge.
+    assert not any("majority" in note for note in explorer.notes)
     assert column(table, "clean") == [1, 1, 2, None]
 
 

@@ -232,9 +232,12 @@ def names_of(files: Mapping[str, Path]) -> list[str]:
     return [table["name"] for table in listed]
 
 
-def test_a_table_keeps_its_name_when_runs_are_added_after_it(runs: list[Path]) -> None:
+def test_tables_and_figures_keep_their_names_when_runs_are_added_after_them(
+    runs: list[Path],
+) -> None:
     read = [load_run(run) for run in runs]
     before: dict[tuple[Any, ...], str] = {}
+    figures: set[tuple[str, str]] = set()
     for count in (1, 2, len(read)):
         page = compose(read[:count])
         # What is in a table is the same wherever it stands: its labels may not be.
@@ -246,6 +249,12 @@ def test_a_table_keeps_its_name_when_runs_are_added_after_it(runs: list[Path]) -
         assert len(set(names)) == len(names)
         assert all(re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)+|certified", name) for name in names)
         before |= now
+        stems = [drawing.stem for drawing in page.drawings]
+        assert len(set(stems)) == len(stems)
+        assert all(re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)+|brackets", stem) for stem in stems)
+        shown = {(d.stem, d.said) for d in page.drawings if d.stem.startswith("passes-")}
+        assert figures <= shown
+        figures = shown
 
 
 def test_a_note_is_said_once_on_a_page_and_with_every_table_that_stands_alone(

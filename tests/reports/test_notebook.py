@@ -287,6 +287,14 @@ def test_a_run_that_its_time_limit_ended_says_so(run: Run) -> None:
 def test_what_a_failure_does_to_the_numbers_is_said_with_them(run: Run) -> None:
     """As in a report, whose words these are."""
     assert "The evidence for these numbers is weakened: 1 warning below." in run._repr_html_()
+    good = "No check found anything that weakens the evidence."
+    assert good not in run._repr_html_()
+    clean = {**run.summary, "suite": "quick", "checks": [{"code": "one-class"}]}
+    checked = replace(run, findings=[], summary=clean)
+    assert good in checked._repr_html_()
+    assert "worst of 1 attack of the suite quick" in checked._repr_html_()
+    # Nobody knows of a run without checks.
+    assert good not in replace(run, findings=[])._repr_html_()
     grave = {**FINDING, "severity": "failure"}
     failed = replace(run, findings=[FINDING, grave, grave])
     assert "Do not rely on these numbers: 2 failures below." in failed._repr_html_()

@@ -504,6 +504,11 @@ def told_at(changes: Iterable[float], last: float, asked: Iterable[float] = ()) 
     return places
 
 
+def seeks(run: Folder) -> bool:
+    """Whether an attack looks for the nearest wrong input."""
+    return any(a["name"] == "fmn" and not a["until_broken"] for a in run.spec["attacks"])
+
+
 def eps_rows(run: Folder) -> Iterator[Table]:
     """A sample falls at the distance of the nearest wrong input that was found.
 
@@ -512,7 +517,7 @@ def eps_rows(run: Folder) -> Iterator[Table]:
     """
     if run.spec["adversary"]["name"] == "batch":
         return
-    nearest = any(a["name"] == "fmn" and not a["until_broken"] for a in run.spec["attacks"])
+    nearest = seeks(run)
     away, left = [], []
     for one in run.samples:
         found = [stage for stage in one.stages if stage.right == 0]
@@ -690,8 +695,11 @@ def corruption_rows(run: Folder) -> Iterator[Table]:
 MEASURED = ("samples", "value", "low", "high")
 
 
-def own_rows(run: Folder, beside: bool) -> Iterator[Table]:
-    """What a run says by itself; certificates may stand ``beside`` attacks on the same."""
+def own_rows(run: Folder, beside: bool, proved: bool) -> Iterator[Table]:
+    """What a run says by itself.
+
+    Certificates may stand ``beside`` attacks on the same, which are then ``proved`` in part.
+    """
     command = run.spec["command"]
     if command == "certify":
         for rows in (proof_rows, *(() if beside else (radius_rows, proof_class_rows))):
@@ -699,7 +707,9 @@ def own_rows(run: Folder, beside: bool) -> Iterator[Table]:
     elif command == "corrupt":
         yield from corruption_rows(run)
     else:
-        for rows in (attack_rows, eps_rows, pass_rows, draw_rows, class_rows):
+        # A line that nobody tried to bring down stands alone nowhere.
+        over = (eps_rows,) if proved or seeks(run) else ()
+        for rows in (attack_rows, *over, pass_rows, draw_rows, class_rows):
             yield from rows(run)
     yield from check_rows(run)
 
@@ -829,7 +839,7 @@ def expected(runs: Sequence[Folder]) -> Iterator[Table]:
         if not proof.spec.get("radii") and proof.spec["threat"] == run.spec["threat"]
     }
     for run in runs:
-        yield from own_rows(run, run.label in told)
+        yield from own_rows(run, run.label in told, any(run is other for _, other in pairs))
     if len(attacked) > 1:
         yield from compared_rows(attacked, {run.label: proof for proof, run in pairs})
     for one in runs:

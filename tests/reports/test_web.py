@@ -348,6 +348,26 @@ def test_a_page_without_findings_says_so_and_raises_no_alarm() -> None:
     assert "1 more, answered" in findings.said
 
 
+def test_what_takes_nothing_from_the_numbers_is_folded_below_what_does() -> None:
+    found = (weakness("failure"), weakness("info", code="mild"))
+    findings = next(Tree(html_of(page_of(False, findings=found))).root.every("section"))
+    (fold,) = (one for one in findings.every("details") if one["class"] == "mild")
+    assert fold.said.strip().startswith("1 that takes nothing from the numbers")
+    assert "mild" in fold.said
+    shown, folded = findings.every("div")
+    assert "failure" in shown["class"]
+    assert folded in list(fold.every("div"))
+
+
+def test_of_several_runs_one_sentence_and_the_doubt_stand_above_the_first_figure() -> None:
+    page = page_of(True, said=("The best.", "A bracket.", "Not so sure."), doubt="Not so sure.")
+    (body,) = Tree(html_of(page)).root.every("main")
+    header, findings, glance, rest = body.children[:4]
+    assert [p.said for p in header.every("p")] == ["The best.", "Not so sure."]
+    assert [findings["id"], glance["id"]] == ["findings", "glance"]
+    assert [p.said for p in rest.every("p")] == ["A bracket."]
+
+
 def test_a_page_has_no_headings_of_what_it_lacks() -> None:
     bare = page_of(False, grids=(), charts=(), parts=(), checkups=(), references=(), bibtex="")
     headings = [heading.said for heading in Tree(html_of(bare)).root.every("h2")]

@@ -59,6 +59,8 @@ class BehindTransfer(Check):
 
     def spared(self, exam: Examination) -> str | None:
         """See Check.spared."""
+        if exam.threat is None:
+            return exam.no_search
         if type(inside(exam.defense)) is Identity:
             return "there is no defence, so the plain model is attacked anyway"
         return exam.no_search or exam.no_plain_model

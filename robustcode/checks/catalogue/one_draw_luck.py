@@ -11,6 +11,7 @@ from robustcode.checks.base import CHECKS, Check, Group
 from robustcode.checks.examination import Examination
 from robustcode.findings import Finding, Severity
 from robustcode.statistics import any_of
+from robustcode.wording import counted
 
 # Draws of which one wrong decision is enough for an evaluation that stops at the first; at most
 # half of those that the judge makes, so that the estimate has some of them to choose from.
@@ -70,7 +71,8 @@ class OneDrawLuck(Check):
             gaps.append(mean - unlucky)
             error = one_draw_error(share)
             parts.append(
-                f"{name} {mean:.1%} of decisions are right (by one draw ± {error:.1%}), and "
+                f"{name}, on {counted(len(share), 'pilot sample')}, {mean:.1%} of decisions are "
+                f"right (by one draw ± {error:.1%}), and "
                 f"{unlucky:.1%} of samples in {tries} draws out of {tries}"
             )
             short = "clean" if share is clean else "attacked"
