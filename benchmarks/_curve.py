@@ -82,7 +82,7 @@ def draw(curves: Sequence[list[Point]], path: Path) -> None:
         axis.grid(alpha=0.3, which="both")
     axes[0].set_ylabel("robust accuracy")
     axes[0].legend()
-    figure.savefig(path, dpi=120)
+    figure.savefig(path, metadata={"Date": None})
 
 
 def fraction(eps: float) -> str:

@@ -115,7 +115,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--samples", type=int, default=256, help="images of each network")
     parser.add_argument("--only", nargs="+", metavar="NETWORK", help="those whose key has this")
     parser.add_argument("--parts", action="store_true", help="each attack of the cascade alone too")
-    parser.add_argument("--out", type=Path, help="folder for measurements, curve.csv, curve.png")
+    parser.add_argument("--out", type=Path, help="folder for measurements, curve.csv, curve.svg")
     parser.add_argument("--official", type=Path, default=os.environ.get(WHERE), metavar="DIR")
     parser.add_argument("--data", type=Path, default=SHARED)
     parser.add_argument("--one", help=argparse.SUPPRESS)
@@ -157,7 +157,7 @@ def main(arguments: list[str] | None = None) -> int:
             writer = csv.writer(file)
             writer.writerow(Point._fields)
             writer.writerows(point for found in curves for point in found)
-        draw([found for found in curves if found], given.out / "curve.png")
+        draw([found for found in curves if found], given.out / "curve.svg")
     return 0
 
 
