@@ -41,7 +41,8 @@ from robustcode.reports.sections.explorer import explorer_of
 from robustcode.reports.sections.findings import weaknesses
 from robustcode.reports.sections.origins import origin_of
 from robustcode.reports.sections.verdict import group_verdict, not_begun, verdict, warning
-from robustcode.reports.table import CORRUPTED, Row, Source, rows_of, sources
+from robustcode.reports.source import CORRUPTED, Source, sources
+from robustcode.reports.table import Row, rows_of
 from robustcode.store import Run
 
 

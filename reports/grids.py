@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from robustcode.certified import outcomes_of
-from robustcode.reports.table import Row, Source
+from robustcode.reports.source import Source
+from robustcode.reports.table import Row
 
 # Of the same words as a notebook has; given on from here to all that makes tables.
 from robustcode.wording import counted as counted

@@ -8,7 +8,8 @@ from functools import cache
 
 from robustcode.reports.bibtex import FILE, Entry, read, write
 from robustcode.reports.comparison.compare import INVERTED, MCNEMAR
-from robustcode.reports.table import Row, Source, tables
+from robustcode.reports.source import Source
+from robustcode.reports.table import Row, tables
 
 APGD = ("croce2020reliable",)
 # By the registered name of an attack; of a library's attacks the name of the library.

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from robustcode.reports.grids import counted
-from robustcode.reports.table import Source, as_text
+from robustcode.reports.source import Source, as_text
 
 NAMED = 6  # attacks that a sentence names before "and n more"
 UNLIKE = "The runs were not attacked alike: one that was attacked less may look better than it is."

@@ -14,7 +14,8 @@ from robustcode.reports.comparison.comparable import common_samples, unlike
 from robustcode.reports.grids import counted, first_of
 from robustcode.reports.numbers.proofs import Pair
 from robustcode.reports.numbers.steps import accuracy
-from robustcode.reports.table import WORST, Row, Source, rows_of
+from robustcode.reports.source import Source
+from robustcode.reports.table import WORST, Row, rows_of
 from robustcode.statistics import (
     Difference,
     holm,

@@ -14,7 +14,8 @@ from robustcode.reports.comparison.comparable import (
 )
 from robustcode.reports.comparison.compare import Comparison
 from robustcode.reports.grids import counted
-from robustcode.reports.table import Row, Source
+from robustcode.reports.source import Source
+from robustcode.reports.table import Row
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,8 @@ from robustcode.reports.grids import (
     tenths,
 )
 from robustcode.reports.names import slug
-from robustcode.reports.table import Row, Source
+from robustcode.reports.source import Source
+from robustcode.reports.table import Row
 
 OWN = "attacks that not all had"
 SHOWN = 15  # pairs that are all shown: those of six runs

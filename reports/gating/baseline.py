@@ -11,7 +11,7 @@ from robustcode.errors import ConfigError
 from robustcode.reports.comparison.comparable import hashes_of, unequal, unlike
 from robustcode.reports.escape import plain
 from robustcode.reports.gating.measured import What, shares
-from robustcode.reports.table import Source
+from robustcode.reports.source import Source
 from robustcode.statistics import Difference, mcnemar, paired_difference, paired_p_value
 from robustcode.wording import MANY, counted
 

@@ -16,7 +16,7 @@ from robustcode.reports.gating.entry import Entry
 from robustcode.reports.gating.gate import Verdict
 from robustcode.reports.gating.model_card import card_of, section
 from robustcode.reports.gating.model_index import index_head, model_head, result_lines, text_of
-from robustcode.reports.table import sources
+from robustcode.reports.source import sources
 from robustcode.store import Run
 
 FENCE = "---"

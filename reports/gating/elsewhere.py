@@ -8,7 +8,7 @@ from typing import Any
 
 from robustcode.bracket import bracket, certified_among
 from robustcode.errors import ConfigError, StoreError
-from robustcode.reports.table import Source
+from robustcode.reports.source import Source
 from robustcode.store import Run, load_run
 
 # Both are computed from the same certificates.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from robustcode.components import code_named, last_of
 from robustcode.reports.escape import plain
 from robustcode.reports.gating.gate import Verdict
-from robustcode.reports.table import Source
+from robustcode.reports.source import Source
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from robustcode.reports.gating.asked import Allowed, Asked
 from robustcode.reports.gating.baseline import Loss, losses
 from robustcode.reports.gating.measured import Measured, measured
 from robustcode.reports.gating.refusals import refuse_altered, refuse_itself, refuse_part
-from robustcode.reports.table import Source, sources
+from robustcode.reports.source import Source, sources
 from robustcode.statistics import proportion
 from robustcode.store import Run
 from robustcode.summary import tally

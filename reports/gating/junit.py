@@ -15,7 +15,8 @@ from xml.etree import ElementTree as ET
 from robustcode.reports.escape import plain
 from robustcode.reports.gating.gate import FINDINGS, Condition, LetThrough, Verdict
 from robustcode.reports.sections.origins import FACTS
-from robustcode.reports.table import Source, as_text, name_of, sources, tables
+from robustcode.reports.source import Source, as_text, name_of, sources
+from robustcode.reports.table import tables
 from robustcode.store import Run
 
 GATE, CHECKS = "robustcode.gate", "robustcode.checks"

@@ -15,7 +15,7 @@ from robustcode.errors import ConfigError, StoreError
 from robustcode.reports.gating.elsewhere import proved_elsewhere
 from robustcode.reports.numbers.proofs import proved_within, right_of
 from robustcode.reports.numbers.steps import accuracy
-from robustcode.reports.table import Source
+from robustcode.reports.source import Source
 from robustcode.wording import counted, percent
 
 # Both are computed from the same numbers; only the order of summation may differ.

@@ -20,7 +20,8 @@ from robustcode.reports.sections.corruption import corruption_verdict
 from robustcode.reports.sections.findings import Weakness, weaknesses
 from robustcode.reports.sections.origins import call_of, facts_of
 from robustcode.reports.sections.verdict import verdict, warning
-from robustcode.reports.table import Row, Source, rows_of, sources
+from robustcode.reports.source import Source, sources
+from robustcode.reports.table import Row, rows_of
 from robustcode.store import Run
 
 KINDS = ("clean", "attack", "worst case", "certified", "corruption")

@@ -17,7 +17,8 @@ from robustcode.reports.escape import plain
 from robustcode.reports.gating.entry import Entry
 from robustcode.reports.gating.gate import FINDINGS
 from robustcode.reports.gating.measured import What
-from robustcode.reports.table import Row, Source, as_text, rows_of
+from robustcode.reports.source import Source, as_text
+from robustcode.reports.table import Row, rows_of
 from robustcode.summary import tally
 from robustcode.wording import counted
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from robustcode.errors import ConfigError, StoreError
 from robustcode.reports.sections.findings import silenced
-from robustcode.reports.table import Source, as_text
+from robustcode.reports.source import Source, as_text
 
 
 def refuse_itself(source: Source, baseline: Source) -> None:

@@ -22,7 +22,7 @@ from robustcode.reports.escape import plain
 from robustcode.reports.gating.gate import LetThrough, Verdict
 from robustcode.reports.sections.checks import explained_by
 from robustcode.reports.sections.origins import FACTS
-from robustcode.reports.table import Source, as_text, sources
+from robustcode.reports.source import Source, as_text, sources
 from robustcode.store import Run
 
 LEVELS = {"failure": "error", "warning": "warning", "info": "note"}

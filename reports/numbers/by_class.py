@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from robustcode.reports.numbers.over_eps import proved_of, threat_of
 from robustcode.reports.numbers.proofs import Pair, proved_within, right_of
 from robustcode.reports.numbers.sheet import Bools, Floats, Sheet, sheet_of
-from robustcode.reports.table import Source
+from robustcode.reports.source import Source
 
 # Shuffles of the classes in the test whether they differ: p is told in thousandths.
 SHUFFLES = 999

@@ -14,7 +14,7 @@ from robustcode.reports.grids import counted, listed
 from robustcode.reports.numbers.proofs import Pair, proved_within, right_of
 from robustcode.reports.numbers.sheet import Bools, Floats, Sheet
 from robustcode.reports.numbers.steps import Course, Point, Side, accuracy, places, point_of
-from robustcode.reports.table import Source
+from robustcode.reports.source import Source
 
 KIND = "over eps"
 # Attacks that go on to the nearest wrong input if they are told not to stop at the first one.

@@ -15,7 +15,8 @@ from scipy.stats import binom
 from robustcode.bracket import CHANCE, Bracket, bracket
 from robustcode.certified import SAME, SURE
 from robustcode.errors import ConfigError, ContractError
-from robustcode.reports.table import Row, Source
+from robustcode.reports.source import Source
+from robustcode.reports.table import Row
 from robustcode.statistics import Difference, paired_difference, paired_p_value
 from robustcode.wording import percent
 

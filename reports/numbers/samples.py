@@ -15,7 +15,7 @@ import pandas as pd
 
 from robustcode.reports.escape import plain
 from robustcode.reports.numbers.proofs import Pair
-from robustcode.reports.table import Source
+from robustcode.reports.source import Source
 from robustcode.verdicts import VERDICTS, refused
 
 DIGITS = 4  # significant digits of what is not a whole number: a page is not for computing on

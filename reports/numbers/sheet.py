@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from robustcode.reports.table import Source
+from robustcode.reports.source import Source
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

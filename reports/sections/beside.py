@@ -9,7 +9,8 @@ from robustcode.reports.grids import CLUSTERED, EXACT, Grid, accuracy_of, interv
 from robustcode.reports.parts import Part
 from robustcode.reports.sections.corruption import ONCE
 from robustcode.reports.sections.origins import same_inputs
-from robustcode.reports.table import Row, Source, as_text, rows_of
+from robustcode.reports.source import Source, as_text
+from robustcode.reports.table import Row, rows_of
 
 KIND = "beside corruptions"
 # What must agree of what a run says it evaluated, beside its inputs.

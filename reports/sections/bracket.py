@@ -16,7 +16,8 @@ from robustcode.reports.grids import (
 )
 from robustcode.reports.names import slug
 from robustcode.reports.numbers.proofs import Pair
-from robustcode.reports.table import Row, Source
+from robustcode.reports.source import Source
+from robustcode.reports.table import Row
 
 # A crossing of the two ends is put down to chance where its p is above it.
 LEVEL = 0.05

@@ -11,7 +11,8 @@ from typing import Any
 from robustcode.reports.figures.small import Plot, Sizes
 from robustcode.reports.grids import Grid, percent
 from robustcode.reports.sections.pilot import plots_of
-from robustcode.reports.table import Source, as_text, tables
+from robustcode.reports.source import Source, as_text
+from robustcode.reports.table import tables
 from robustcode.summary import ANSWERED, OUTCOMES, tally
 
 # Beside the word, so that neither colour nor sign alone says how a check went.

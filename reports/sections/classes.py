@@ -29,7 +29,8 @@ from robustcode.reports.numbers.proofs import Pair
 from robustcode.reports.numbers.sheet import sheet_of
 from robustcode.reports.numbers.steps import point_of
 from robustcode.reports.parts import Part
-from robustcode.reports.table import Row, Source
+from robustcode.reports.source import Source
+from robustcode.reports.table import Row
 
 KIND = "class"
 # Classes of a table; of more those are shown of which least is left. The rows hold all.

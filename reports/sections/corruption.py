@@ -9,7 +9,8 @@ from robustcode.corrupted import CLEAN, calibrations_of, errors_of, notes_beside
 from robustcode.reports.figures.corruptions import Errors, Reliability
 from robustcode.reports.grids import CLUSTERED, Grid, counted, percent
 from robustcode.reports.parts import Part
-from robustcode.reports.table import Row, Source
+from robustcode.reports.source import Source
+from robustcode.reports.table import Row
 
 KIND = "corruption"
 MEANS = "A mean is a plain one over the severities and corruptions that it is of."

@@ -14,7 +14,8 @@ from robustcode.reports.numbers.sheet import Sheet, sheet_of
 from robustcode.reports.numbers.steps import PLACES, Course
 from robustcode.reports.parts import Part
 from robustcode.reports.sections.at_end import at_end
-from robustcode.reports.table import Row, Source
+from robustcode.reports.source import Source
+from robustcode.reports.table import Row
 
 BAND = "Bands are 95 % intervals at each place by itself, not of a whole line at once."
 FEWER = (

@@ -23,7 +23,8 @@ from robustcode.reports.grids import (
 )
 from robustcode.reports.names import slug
 from robustcode.reports.sections.origins import NEEDED
-from robustcode.reports.table import Row, Source, as_text, name_of
+from robustcode.reports.source import Source, as_text, name_of
+from robustcode.reports.table import Row
 
 MONOTONE = (
     "What breaks a sample at one eps is allowed at every larger one: a worst case that rises with "

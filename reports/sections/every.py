@@ -10,7 +10,7 @@ from robustcode.reports.numbers.proofs import Pair
 from robustcode.reports.parts import Part
 from robustcode.reports.sections import classes, corruption, courses, gallery
 from robustcode.reports.sections.beside import part_beside
-from robustcode.reports.table import Source
+from robustcode.reports.source import Source
 
 
 def parts_of(

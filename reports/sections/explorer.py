@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from robustcode.reports.numbers import samples
 from robustcode.reports.numbers.proofs import Pair
-from robustcode.reports.table import Source
+from robustcode.reports.source import Source
 from robustcode.verdicts import VERDICTS
 
 

@@ -11,7 +11,8 @@ import numpy as np
 
 from robustcode.reports.grids import listed
 from robustcode.reports.sections.checks import explained_by
-from robustcode.reports.table import Source, as_text, tables
+from robustcode.reports.source import Source, as_text
+from robustcode.reports.table import tables
 from robustcode.summary import ANSWERED
 
 SHOWN = 12  # samples of a finding that are listed before "and n more"

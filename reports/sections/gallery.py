@@ -14,7 +14,7 @@ from robustcode.reports.grids import counted
 from robustcode.reports.numbers.inputs import Inputs
 from robustcode.reports.numbers.picture import Triple, triple
 from robustcode.reports.parts import Part
-from robustcode.reports.table import Source
+from robustcode.reports.source import Source
 from robustcode.verdicts import refused
 
 MOST = 24  # pictures on a page

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from robustcode.reports.table import Source, as_text
+from robustcode.reports.source import Source, as_text
 from robustcode.store import LATER, PASSABLE, PASSED
 
 # Keys of the manifest with the sha256 of what went in, as far as a run has such things: every

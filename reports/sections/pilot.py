@@ -8,7 +8,7 @@ from typing import Any, TypeGuard
 
 from robustcode.reports.figures.small import Plot, Points, Sizes
 from robustcode.reports.grids import counted
-from robustcode.reports.table import Source
+from robustcode.reports.source import Source
 
 # What a curve of accuracies should look like: a reader who knows none of the checks sees by it.
 FALLS = (

@@ -15,7 +15,8 @@ from robustcode.reports.grids import (
     stated,
 )
 from robustcode.reports.sections.findings import Weakness
-from robustcode.reports.table import Row, Source
+from robustcode.reports.source import Source
+from robustcode.reports.table import Row
 from robustcode.wording import DOUBTS
 
 NAMED = 4  # runs at which a verdict no longer names those that are concerned

@@ -18,7 +18,7 @@ from robustcode.reports.figures.small import Plot, Sizes
 from robustcode.reports.formats.web import TEMPLATES
 from robustcode.reports.gating.refusals import refuse_altered
 from robustcode.reports.sections.findings import silenced, weaknesses
-from robustcode.reports.table import sources
+from robustcode.reports.source import sources
 from robustcode.store import load_run
 from robustcode.summary import ANSWERED, OUTCOMES, tally
 

@@ -24,7 +24,7 @@ from robustcode.reports.gating.gate import FINDINGS, Condition, Verdict
 from robustcode.reports.gating.model_card import model_card
 from robustcode.reports.gating.model_index import scalar, yaml_lines
 from robustcode.reports.grids import BOUND
-from robustcode.reports.table import sources
+from robustcode.reports.source import sources
 from robustcode.store import Run
 
 CARD = """---

@@ -29,7 +29,8 @@ from robustcode.reports.numbers.proofs import Pair
 from robustcode.reports.numbers.sheet import sheet_of
 from robustcode.reports.parts import Part
 from robustcode.reports.sections.classes import SHOWN, part_of
-from robustcode.reports.table import Row, Source, verdicts
+from robustcode.reports.source import Source, verdicts
+from robustcode.reports.table import Row
 from robustcode.store import Run, load_run
 from robustcode.summary import summarise
 

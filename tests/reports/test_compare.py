@@ -32,7 +32,7 @@ from robustcode.reports.compose import compose
 from robustcode.reports.drawing import INKS, Theme, drawn, shown
 from robustcode.reports.figures.accuracies import Dots
 from robustcode.reports.numbers.proofs import pairs_of
-from robustcode.reports.table import Source, sources
+from robustcode.reports.source import Source, sources
 from robustcode.statistics import clustered, paired_p_value, proportion
 from robustcode.store import RunFolder, load_run, write_atomic
 from robustcode.summary import summarise

@@ -20,7 +20,7 @@ from robustcode.reports.drawing import Theme, drawn, shown
 from robustcode.reports.figures.corruptions import Errors, Reliability
 from robustcode.reports.sections.beside import besides_of, part_beside
 from robustcode.reports.sections.corruption import corruption_verdict, lines_of, part_of
-from robustcode.reports.table import Source, sources
+from robustcode.reports.source import Source, sources
 from robustcode.store import Run
 
 SAMPLES = 60

@@ -31,7 +31,7 @@ from robustcode.reports.numbers.steps import LOOSE, NEAR, PLACES, Point, places
 from robustcode.reports.sections.at_end import at_end
 from robustcode.reports.sections.bracket import bracket_grid, bracket_verdict
 from robustcode.reports.sections.courses import part_of
-from robustcode.reports.table import Source, verdicts
+from robustcode.reports.source import Source, verdicts
 from robustcode.statistics import any_of, clustered, paired_difference
 from robustcode.store import Run
 from robustcode.summary import summarise

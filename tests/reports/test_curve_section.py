@@ -15,7 +15,8 @@ from robustcode.reports.sections.curve import (
     curve_verdict,
     series_of,
 )
-from robustcode.reports.table import Row, Source, rows_of, sources
+from robustcode.reports.source import Source, sources
+from robustcode.reports.table import Row, rows_of
 from robustcode.statistics import proportion
 from robustcode.store import Run
 

@@ -18,7 +18,7 @@ from robustcode.partial import Gap
 from robustcode.records import Record, table_of, to_lines
 from robustcode.reports.numbers.proofs import pairs_of
 from robustcode.reports.sections.explorer import Explorer, embedded, explorer_of
-from robustcode.reports.table import Source, sources
+from robustcode.reports.source import Source, sources
 from robustcode.store import RunFolder, load_run, write_atomic
 from robustcode.summary import summarise
 

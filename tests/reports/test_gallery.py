@@ -39,7 +39,7 @@ from robustcode.reports.formats.web import _environment
 from robustcode.reports.numbers.picture import SIDE, VALUES, Shown, shrinking, triple
 from robustcode.reports.parts import Part
 from robustcode.reports.sections.gallery import choose, part_of, spread
-from robustcode.reports.table import Source
+from robustcode.reports.source import Source
 from robustcode.store import Run
 from robustcode.threat import ThreatModel
 

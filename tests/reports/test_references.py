@@ -20,7 +20,8 @@ from robustcode.methods import METHODS
 from robustcode.reports import references as cited
 from robustcode.reports.bibtex import FILE, Entry, read, shown, write
 from robustcode.reports.references import Reference, bibtex, references
-from robustcode.reports.table import Row, Source
+from robustcode.reports.source import Source
+from robustcode.reports.table import Row
 from robustcode.store import Run
 
 ROOT = Path(__file__).parents[2]
