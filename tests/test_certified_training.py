@@ -295,7 +295,7 @@ def test_training_on_bounds_is_what_makes_them_hold(tmp_path: Path) -> None:
 
 def test_a_ramp_begins_plain_and_ends_as_it_says() -> None:
     recipe = CrownIBP(threat="linf:0.2", kappa=0.4, beta=0.3, warm_up=0.1, ramp=0.5)
-    flat_out = dataclasses.replace(recipe, threat="linf:51/255", warm_up=0, ramp=0)
+    flat_out = dataclasses.replace(recipe, threat="linf:0.2", warm_up=0, ramp=0)
     for done in (0, 0.1):
         assert recipe.at(done) == dataclasses.replace(flat_out, threat="linf:0.0", kappa=1, beta=1)
     middle = recipe.at(0.35)

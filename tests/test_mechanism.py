@@ -136,7 +136,7 @@ def test_a_report_sets_the_adversaries_side_by_side(
     ended = CliRunner().invoke(app, ["report", *folders, "--out", str(tmp_path / "report")])
     assert ended.exit_code == 0, ended.output
     text = (tmp_path / "report" / "report.md").read_text().replace("\\", "")
-    table = text.partition("Side by side")[2].partition("Note:")[0]
+    table = text.partition("Side by side")[2].partition("\nNote ")[0]
     named = f"digits_cnn with {CODED}"
     names = {"solo": named, "batch": f"{named} against batch"}
     names["collusion"] = f"{named} against collusion"
