@@ -30,6 +30,9 @@ from robustcode.reports import report
 from robustcode.reports.compose import compose
 from robustcode.store import load_run
 
+# What the fixtures of the module make is made once.
+pytestmark = pytest.mark.xdist_group("formats")
+
 PDFLATEX = shutil.which("pdflatex")
 needs_latex = pytest.mark.skipif(PDFLATEX is None, reason="there is no pdflatex on the path")
 

@@ -35,6 +35,9 @@ from robustcode.reports.gating.model_card import model_card
 from robustcode.reports.gating.sarif import sarif
 from robustcode.store import load_run
 
+# What the fixtures of the module make is made once.
+pytestmark = pytest.mark.xdist_group("hostile")
+
 PDFLATEX = shutil.which("pdflatex")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 CANARY = "robustcodecanary"
