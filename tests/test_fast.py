@@ -118,7 +118,7 @@ class Branching(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         features = self.conv(x).mean((2, 3))
-        if float(x.mean()) > 0.5:
+        if float(x.detach().mean()) > 0.5:
             features = -features
         scores: Tensor = self.linear(features)
         return scores

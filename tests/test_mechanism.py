@@ -19,6 +19,9 @@ from robustcode.store import Run, load_run
 from robustcode.suites import SUITES
 from robustcode.threat import Norm
 
+# Its runs are made once, by one worker.
+pytestmark = pytest.mark.xdist_group("mechanism")
+
 K, SAMPLES = 64, 64
 # PGD of ten steps leaves a twentieth of the plain model's samples right.
 EPS = "linf:0.15"

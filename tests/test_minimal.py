@@ -27,6 +27,9 @@ from robustcode.testing.problems import (
 from robustcode.testing.watched import attempt
 from robustcode.threat import Norm, ThreatModel
 
+# The best that any finds is looked for once, by one worker.
+pytestmark = pytest.mark.xdist_group("minimal")
+
 MINIMAL = [name for name in sorted(ATTACKS) if ATTACKS.get(name).minimal]
 PAIRS = [(name, norm) for name in MINIMAL for norm in Norm if norm in ATTACKS.get(name).norms]
 # What the issue asks for.

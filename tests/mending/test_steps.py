@@ -202,7 +202,7 @@ def test_masks_and_integers_stay_what_they_are() -> None:
         if mask.any() and bool(x[0, 0, 0, 0] > 0):
             x = x.clone()
             x[mask] = 0.5
-        return x + float(x.mean()) * 0 + index.view(-1, 1, 1, 1) * 0
+        return x + float(x.detach().mean()) * 0 + index.view(-1, 1, 1, 1) * 0
 
     model = Model(branches)
     plain = model(X)
